@@ -1,0 +1,52 @@
+# `make demo` and `make test` install everything they need into .venv the first time, and again when the requirements change.
+#
+#   PYTHON        the interpreter that .venv is made from: 3.11 or newer
+#   ARGS          more arguments for the command behind `demo`, `test`, `train` and `test-readers`
+
+PYTHON ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-readers lint format train benchmark clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-22s%s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## make .venv with everything for use and development
+
+$(INSTALLED): pyproject.toml requirements.txt
+	@echo "Installing into .venv; the first time this takes a few minutes."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## run the four modes on bundled inputs; results in out/demo
+	$(BIN)/mrt demo $(ARGS)
+
+test: $(INSTALLED) ## run the tests
+	$(BIN)/python -m pytest -q tests --ignore=tests/readers $(ARGS)
+
+test-readers: $(INSTALLED) ## open the written documents in other programs; installs what it needs
+	$(BIN)/python -m pytest -q tests/readers $(ARGS)
+
+lint: $(INSTALLED) ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED) ## format the code and mend what can be mended by a machine
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train: $(INSTALLED) ## train a model, e.g. make train ARGS="--help"
+	$(BIN)/mrt train $(ARGS)
+
+benchmark: $(INSTALLED) ## run every benchmark, one after the other
+	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+
+clean: ## remove caches and build files; .venv, out/ and runs/ stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,152 @@
+"""Checkpoints: one `.safetensors` file with the transformer and, optionally, an autoencoder and a text encoder.
+
+Transformer keys are bare and exactly Qwen-Image's, plus `cond_token_embed.weight`; the other modules are prefixed with
+`vae.` and `text_encoder.`. Metadata key `mrt` holds a `CheckpointInfo` as JSON, key `tokenizer` the tokenizer's JSON.
+Public Qwen-Image files load too. They have no condition-token embedding and none is made up for them: the transformer
+then treats condition slots like any other clean slot.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .autoencoder import Autoencoder
+from .autoencoder_keys import canonical_autoencoder_state
+from .checkpoint_info import CheckpointInfo, Sampling
+from .detection import (
+    AUTOENCODER_PREFIX,
+    INFO_KEY,
+    QWEN_HEAD_DIM,
+    TEXT_PREFIX,
+    TOKENIZER_KEY,
+    CheckpointReport,
+    Family,
+    inspect_checkpoint,
+    split_names,
+)
+from .errors import MRTError
+from .files import read_header, read_tensors, save_atomically
+from .foreign_files import ZERO_TIMESTEP_MARKER
+from .text import SmallTextEncoder
+from .transformer import MaskedRegionTransformer
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointInfo",
+    "CheckpointReport",
+    "Family",
+    "Sampling",
+    "bundled_checkpoint",
+    "inspect_checkpoint",
+    "load_checkpoint",
+    "save_checkpoint",
+]
+
+BUNDLED_NAME = "mrt-tiny.safetensors"
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass
+class Checkpoint:
+    """A transformer, what is bundled with it, and what is known about it."""
+
+    transformer: MaskedRegionTransformer
+    autoencoder: Autoencoder | None
+    text_encoder: SmallTextEncoder | None
+    info: CheckpointInfo
+
+
+def save_checkpoint(path: Path | str, checkpoint: Checkpoint, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write a checkpoint, or nothing; weights are stored as `dtype`. Raises MRTError when modules and info disagree."""
+    info, text_encoder = checkpoint.info, checkpoint.text_encoder
+    modules = {"": checkpoint.transformer, AUTOENCODER_PREFIX: checkpoint.autoencoder, TEXT_PREFIX: text_encoder}
+    configs = {"": info.transformer, AUTOENCODER_PREFIX: info.autoencoder, TEXT_PREFIX: info.text_encoder}
+    tensors: dict[str, Tensor] = {}
+    for prefix, module in modules.items():
+        if module is None:
+            continue
+        if module.config != configs[prefix]:
+            raise MRTError(
+                f"the checkpoint's info describes {configs[prefix]}, but its module is {module.config}; make the info from "
+                "the modules' configs"
+            )
+        tensors |= {prefix + name: tensor.to(dtype) for name, tensor in module.state_dict().items()}
+    if info.text_encoder is not None and text_encoder is None:
+        raise MRTError(
+            "the checkpoint's info describes a text encoder, but there is none; give one, or None in the info"
+        )
+    metadata = {"format": "pt", INFO_KEY: info.to_json()}
+    if text_encoder is not None:
+        metadata[TOKENIZER_KEY] = text_encoder.tokenizer.to_str()
+    save_atomically(tensors, Path(path), metadata)
+
+
+def load_checkpoint(
+    path: Path | str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> Checkpoint:
+    """Load an MRT or Qwen-Image file as `dtype`; on the CPU, weights stored so already stay in the mapped file.
+
+    Raises MRTError, in one sentence, for a file that is not such a checkpoint or whose tensors do not fit exactly.
+    """
+    path = Path(path)
+    report = inspect_checkpoint(path)
+    info = _require_loadable(report)
+    names = split_names(read_header(path).tensors, report.prefix)
+
+    def read(prefix: str) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in read_tensors(path, names[prefix], device):
+            yield name.removeprefix(prefix), tensor
+
+    state = {name: tensor.to(dtype) for name, tensor in read(report.prefix) if name != ZERO_TIMESTEP_MARKER}
+    transformer = _assign(MaskedRegionTransformer(info.transformer, device="meta"), state)
+    autoencoder = text_encoder = None
+    if names[AUTOENCODER_PREFIX]:
+        canonical = canonical_autoencoder_state(dict(read(AUTOENCODER_PREFIX)))
+        state = {name: tensor.to(dtype).contiguous() for name, tensor in canonical.items()}
+        autoencoder = _assign(Autoencoder(info.autoencoder, device="meta"), state)
+    if info.text_encoder is not None:
+        state = {name: tensor.to(dtype) for name, tensor in read(TEXT_PREFIX)}
+        text_encoder = _assign(SmallTextEncoder(info.text_encoder, report.tokenizer, device="meta"), state)
+    return Checkpoint(transformer, autoencoder, text_encoder, info)
+
+
+def _assign(module: Module, state: dict[str, Tensor]) -> Module:
+    module.load_state_dict(state, strict=True, assign=True)  # no second copy of the weights
+    return module
+
+
+def _require_loadable(report: CheckpointReport) -> CheckpointInfo:
+    name, what = report.path.name, report.what
+    if report.family is Family.OTHER:
+        raise MRTError(
+            f"{name} is {what}, but one .safetensors file with an MRT or Qwen-Image transformer was expected; {report.remedy}"
+        )
+    if report.quantised:
+        raise MRTError(
+            f"{name} is {what} quantised as {report.quantised}, but plain bf16, fp16, fp32 or fp8 weights were expected; "
+            "use the bf16 version of the file"
+        )
+    if report.differences:
+        raise MRTError(f"{name} is {what}, but its tensors do not fit: {report.differences}; {report.remedy}")
+    if report.info is None:
+        raise MRTError(
+            f"{name} is {what} of an unknown size: without metadata only heads of {QWEN_HEAD_DIM} channels are known; "
+            "use a file that carries the metadata `mrt`"
+        )
+    return report.info
+
+
+def bundled_checkpoint() -> Path:
+    """The path of the small checkpoint that comes with this package; raises MRTError when it is not installed."""
+    path = Path(__file__).parent / "data" / BUNDLED_NAME
+    if not path.is_file():
+        raise MRTError(
+            f"the bundled checkpoint {path} is missing; install this package again with its data files, or give the path "
+            "of another checkpoint"
+        )
+    return path

@@ -1,0 +1,71 @@
+"""What the commands share: sampling options, loading a pipeline, progress, reading images."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from ..errors import MRTError
+from ..pipeline import Pipeline, SamplingOptions
+from ..regions import REGION_MODES
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """--checkpoint, --device, --dtype, --region-mode."""
+    parser.add_argument("--checkpoint", metavar="FILE", help="a checkpoint; default: the bundled mrt-tiny")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="fp32", help="precision of the weights, default: %(default)s"
+    )
+    parser.add_argument(
+        "--region-mode", choices=REGION_MODES, help="how regions are decoded; default: the checkpoint's"
+    )
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """--steps, --cfg, --shift; the defaults are the checkpoint's own."""
+    parser.add_argument("--steps", type=int, help="sampling steps")
+    parser.add_argument("--cfg", type=float, help="classifier-free guidance scale; 1 switches it off")
+    parser.add_argument("--shift", type=float, help="shift of the noise schedule")
+
+
+def load_pipeline(options: argparse.Namespace) -> Pipeline:
+    """The pipeline that the model options ask for."""
+    return Pipeline.load(options.checkpoint, options.device, DTYPES[options.dtype], options.region_mode)
+
+
+def sampling_options(options: argparse.Namespace, seeds: tuple[int, ...] = (0,)) -> SamplingOptions:
+    """The sampling options as given, without a progress bar."""
+    return SamplingOptions(seeds=seeds, steps=options.steps, cfg=options.cfg, shift=options.shift)
+
+
+@contextmanager
+def progress_bar(options: SamplingOptions, title: str) -> Iterator[SamplingOptions]:
+    """`options` with a progress bar over the steps."""
+    with tqdm(desc=title, unit="step", leave=False) as bar:
+
+        def show(done: int, total: int, estimate: torch.Tensor) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield replace(options, progress=show)
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """An image file as straight RGBA uint8 (height, width, 4)."""
+    try:
+        with Image.open(Path(path)) as image:
+            return np.asarray(image.convert("RGBA"))
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise MRTError(
+            f"{path} cannot be read as an image; give a PNG, JPEG or WebP file of a moderate size"
+        ) from error

@@ -1,0 +1,131 @@
+"""`mrt text`, `mrt image`, `mrt add` and `mrt restyle`: the four tasks, from files to files."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..documents import check_destination, load, save
+from ..errors import MRTError
+from ..geometry import Box, Size
+from ..layers import LayerStack
+from ..layout import Layout, Region
+from ..layout_boxes import layout_from_any
+from ..layout_json import decode_json, load_layout, read_json_file
+from ..pipeline import Pipeline, SamplingOptions, with_background
+from .common import add_model_options, add_sampling_options, load_pipeline, progress_bar, read_image, sampling_options
+
+
+def add_commands(commands) -> None:
+    """Register the four commands."""
+    text = _command(commands, "text", run_text, "text to layers: make every layer of a layout")
+    text.add_argument("layout", help="a layout, JSON (docs/layout.md)")
+    image = _command(commands, "image", run_image, "image to layers: take an image apart into the layers of a layout")
+    image.add_argument("image", help="an image of the frame's size")
+    image.add_argument("layout", help="a layout, or a JSON list of boxes in the image")
+    add = _command(commands, "add", run_add, "layers to layers: add layers to a document")
+    add.add_argument("document", help="a layered document, such as a PSD")
+    add.add_argument("--box", nargs=4, type=float, action="append", required=True, metavar=("X", "Y", "W", "H"),
+                     help="where the new layer goes, in frame px; once per layer")  # fmt: skip
+    add.add_argument("--caption", action="append", required=True, help="what the new layer shows; once per layer")
+    add.add_argument("--name", action="append", default=[], help="the new layer's name; default: its caption")
+    add.add_argument("--place", type=int, action="append", default=[],
+                     help="its place among the final layers, 0 is the lowest above the background; default: on top")  # fmt: skip
+    restyle = _command(commands, "restyle", run_restyle, "layers to layers: redraw assets in a document's style")
+    restyle.add_argument("document", help="a layered document, such as a PSD")
+    restyle.add_argument("--layer", action="append", required=True, help="name of a layer to redraw; once per layer")
+    restyle.add_argument("--asset", action="append", default=[],
+                         help="the picture to redraw in its place; default: the layer's own pixels")  # fmt: skip
+
+
+def _command(commands, name: str, run: Callable, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="where to save; the extension is the format"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    parser.add_argument("--prompt", help="the prompt; default: from the layout")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="one result per seed")
+    add_sampling_options(parser)
+    add_model_options(parser)
+    return parser
+
+
+def _output_paths(options: argparse.Namespace) -> list[Path]:
+    """One path per seed: the output itself, or with the seed in its name where there are several."""
+    path = Path(options.output)
+    if len(options.seed) == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}-{seed}{path.suffix}") for seed in options.seed]
+
+
+def _make(
+    options: argparse.Namespace, title: str, task: Callable[[Pipeline, SamplingOptions], list[LayerStack]]
+) -> None:
+    """Check the outputs, run `task`, save one document per seed and say where."""
+    paths = _output_paths(options)
+    for path in paths:
+        check_destination(path, options.overwrite)
+    pipeline = load_pipeline(options)
+    with progress_bar(sampling_options(options, tuple(options.seed)), title) as sampling:
+        stacks = task(pipeline, sampling)
+    for stack, path in zip(stacks, paths, strict=True):
+        save(stack, path, overwrite=options.overwrite)
+        print(f"{path}: {len(stack.layers)} layers, {stack.frame.width} x {stack.frame.height} px")
+
+
+def run_text(options: argparse.Namespace) -> None:
+    layout = load_layout(options.layout)
+    _make(options, "text to layers", lambda pipeline, s: pipeline.text_to_layers(layout, options.prompt, s))
+
+
+def run_image(options: argparse.Namespace) -> None:
+    image = read_image(options.image)
+    layout = read_boxes(options.layout, Size(image.shape[1], image.shape[0]))
+    _make(options, "image to layers", lambda pipeline, s: pipeline.image_to_layers(image, layout, options.prompt, s))
+
+
+def read_boxes(path: str, frame: Size) -> Layout:
+    """A layout document, or boxes or elements over an image of size `frame`."""
+    return layout_from_any(decode_json(read_json_file(path)), frame)
+
+
+def run_add(options: argparse.Namespace) -> None:
+    if len(options.caption) != len(options.box):
+        raise MRTError(
+            f"{len(options.box)} boxes came with {len(options.caption)} captions; give one --caption per --box"
+        )
+    stack = with_background(load(options.document))
+    names = options.name + options.caption[len(options.name) :]
+    top = len(stack.layers) - 1
+    places = options.place + [top + number for number in range(len(options.place), len(options.box))]
+    regions = [Region(n, Box(*box), c) for n, box, c in zip(names, options.box, options.caption, strict=True)]
+    additions = dict(zip(places, regions, strict=True))
+    _make(options, "add layers", lambda pipeline, s: pipeline.add_layers(stack, additions, options.prompt, s))
+
+
+def run_restyle(options: argparse.Namespace) -> None:
+    stack = with_background(load(options.document))
+    names = [layer.name for layer in stack.layers[1:]]
+    assets = {}
+    for number, name in enumerate(options.layer):
+        if name not in names:
+            raise MRTError(
+                f"there is no layer named {json.dumps(name)} in {options.document}; its layers are {', '.join(names)}"
+            )
+        index = names.index(name)
+        pixels = stack.layers[1 + index].pixels
+        if number < len(options.asset):
+            size = (pixels.shape[1], pixels.shape[0])
+            pixels = resize_rgba(read_image(options.asset[number]), Size(*size))
+        assets[index] = pixels
+    _make(options, "restyle layers", lambda pipeline, s: pipeline.restyle_layers(stack, assets, options.prompt, s))
+
+
+def resize_rgba(pixels: np.ndarray, size: Size) -> np.ndarray:
+    """Straight RGBA uint8 resampled to `size`, with colour weighted by alpha."""
+    return np.asarray(Image.fromarray(pixels, "RGBA").resize(size, Image.Resampling.LANCZOS))

@@ -1,0 +1,88 @@
+"""`mrt train`: the small checkpoint from nothing, in four steps that can each be interrupted and resumed.
+
+autoencoder -> samples -> teacher -> bundle, all in one run folder.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from ..checkpoint_info import Sampling
+from ..designs.generator import DesignSettings
+from ..regions import REGION_MODES, RegionCodec
+from ..training import bundle
+from ..training.autoencoder import AutoencoderTraining, finish_autoencoder, train_autoencoder
+from ..training.samples import write_shards
+from ..training.teacher import TeacherTraining, train_teacher
+
+TINY_FRAME_AREA = 128 * 128  # px
+
+
+def add_commands(commands) -> None:
+    """Register the command and its steps."""
+    parser = commands.add_parser("train", help="train a small checkpoint on synthetic designs")
+    steps = parser.add_subparsers(title="steps, in this order", required=True, metavar="STEP")
+
+    autoencoder = _step(steps, "autoencoder", run_autoencoder, "train the RGBA autoencoder")
+    autoencoder.add_argument("--steps", type=int, default=AutoencoderTraining.steps)
+    autoencoder.add_argument(
+        "--batch", type=int, default=AutoencoderTraining.batch, help="crops of 64 x 64 px per step"
+    )
+    autoencoder.add_argument("--width", type=int, default=16, help="base width, default: %(default)s")
+    autoencoder.add_argument("--device", default="cpu")
+
+    samples = _step(steps, "samples", run_samples, "draw designs, encode them and write shards")
+    samples.add_argument("--shards", type=int, default=40)
+    samples.add_argument("--size", type=int, default=500, help="samples per shard, default: %(default)s")
+    samples.add_argument("--seed", type=int, default=0)
+    samples.add_argument("--region-mode", choices=REGION_MODES, default="crop")
+    samples.add_argument("--device", default="cpu")
+
+    teacher = _step(steps, "teacher", run_teacher, "train the transformer and its text encoder; works under torchrun")
+    teacher.add_argument("--steps", type=int, default=TeacherTraining.steps)
+    teacher.add_argument("--batch", type=int, default=TeacherTraining.batch, help="samples per device and step")
+
+    finish = _step(steps, "bundle", run_bundle, "write one checkpoint of transformer, text encoder and autoencoder")
+    finish.add_argument("-o", "--output", required=True, metavar="FILE")
+    finish.add_argument("--region-mode", choices=REGION_MODES, default="crop")
+    finish.add_argument("--sampling-steps", type=int, default=12, help="default sampling steps, default: %(default)s")
+    finish.add_argument("--cfg", type=float, default=1.0, help="default guidance scale, default: %(default)s")
+    finish.add_argument("--shift", type=float, default=1.0, help="default schedule shift, default: %(default)s")
+
+
+def _step(steps, name: str, run, text: str) -> argparse.ArgumentParser:
+    parser = steps.add_parser(name, help=text, description=text)
+    parser.add_argument(
+        "--run", dest="folder", type=Path, default=Path("runs/tiny"), help="run folder, default: %(default)s"
+    )
+    parser.add_argument("--frame-area", type=int, default=TINY_FRAME_AREA, help="px, default: %(default)s")
+    parser.set_defaults(run=run)
+    logging.getLogger("mrt_core.training").setLevel(logging.INFO)
+    return parser
+
+
+def run_autoencoder(options: argparse.Namespace) -> None:
+    settings = AutoencoderTraining(steps=options.steps, batch=options.batch)
+    train_autoencoder(options.folder / "autoencoder", settings, options.width, options.device)
+    finish_autoencoder(options.folder / "autoencoder")
+
+
+def run_samples(options: argparse.Namespace) -> None:
+    autoencoder = bundle.load_trained_autoencoder(options.folder / "autoencoder").to(options.device)
+    codec = RegionCodec(autoencoder, options.region_mode)
+    settings = DesignSettings(frame_area=options.frame_area)
+    write_shards(options.folder / "samples", codec, options.shards, options.size, options.seed, settings)
+
+
+def run_teacher(options: argparse.Namespace) -> None:
+    tokenizer = bundle.learned_tokenizer(options.folder, DesignSettings(frame_area=options.frame_area))
+    settings = TeacherTraining(steps=options.steps, batch=options.batch)
+    train_teacher(options.folder / "teacher", options.folder / "samples", bundle.new_teacher(tokenizer), settings)
+
+
+def run_bundle(options: argparse.Namespace) -> None:
+    tokenizer = bundle.learned_tokenizer(options.folder, DesignSettings(frame_area=options.frame_area))
+    sampling = Sampling(steps=options.sampling_steps, cfg=options.cfg, shift=options.shift)
+    teacher = bundle.new_teacher(tokenizer)
+    bundle.write_checkpoint(options.output, options.folder, teacher, sampling, options.frame_area, options.region_mode)
+    print(options.output)

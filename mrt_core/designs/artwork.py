@@ -1,0 +1,58 @@
+"""The bundled artwork: an atlas of Noto Color Emoji drawings with captions, and open fonts.
+
+The drawings are split by name into training and held-out artwork, so that evaluation never shows what was trained on.
+"""
+
+import json
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFont
+
+ATLAS_FOLDER = Path(__file__).parent.parent / "data" / "artwork"
+TILE = 128  # px
+COLUMNS = 36
+HELD_OUT_SHARE = 10  # one drawing in ten is kept for evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class Artwork:
+    """One drawing: straight RGBA `pixels` (height, width, 4) uint8, cropped to its content, and its caption."""
+
+    name: str
+    pixels: np.ndarray
+
+
+def is_held_out(name: str) -> bool:
+    """Whether a drawing belongs to the evaluation split: a fixed hash of its name."""
+    return zlib.crc32(name.encode()) % HELD_OUT_SHARE == 0
+
+
+@cache
+def load_artwork(held_out: bool) -> tuple[Artwork, ...]:
+    """All drawings of one split, in atlas order."""
+    entries = json.loads((ATLAS_FOLDER / "emoji.json").read_text(encoding="utf-8"))
+    with Image.open(ATLAS_FOLDER / "emoji.webp") as image:
+        atlas = np.asarray(image.convert("RGBA"))
+    drawings = []
+    for index, entry in enumerate(entries):
+        if is_held_out(entry["name"]) == held_out:
+            width, height = entry["size"]
+            row, col = index // COLUMNS * TILE, index % COLUMNS * TILE
+            drawings.append(Artwork(entry["name"], atlas[row : row + height, col : col + width].copy()))
+    return tuple(drawings)
+
+
+@cache
+def load_fonts() -> tuple[str, ...]:
+    """Paths of the bundled fonts, sorted by name."""
+    return tuple(sorted(str(path) for path in ATLAS_FOLDER.glob("*.[ot]tf")))
+
+
+@cache
+def load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
+    """One font at a size in px."""
+    return ImageFont.truetype(path, size)

@@ -1,0 +1,24 @@
+"""How much a document may unpack to: a small file can describe a very large one."""
+
+from ..errors import MRTError
+
+MAX_PIXELS = 2**29  # over all layers of a document: 2 GiB of 8-bit RGBA
+_FREE_PIXELS = 2**26  # what any file may unpack to
+_PIXELS_PER_BYTE = 256  # an entirely flat RGBA PNG or ZIP channel; run-length coding stays below 16
+
+
+class PixelBudget:
+    """Counts the pixels of a document's layers before they are unpacked; `file_bytes` is the document's size on disk."""
+
+    def __init__(self, file_bytes: int) -> None:
+        self.limit = min(MAX_PIXELS, _FREE_PIXELS + _PIXELS_PER_BYTE * file_bytes)
+        self.used = 0
+
+    def spend(self, name: str, width: int, height: int) -> None:
+        """Reserve `width` x `height` pixels for the layer `name`; raises MRTError when the document would exceed the limit."""
+        self.used += max(width, 0) * max(height, 0)
+        if self.used > self.limit:
+            raise MRTError(
+                f"With the {width} x {height} px of {name!r} the document unpacks to {self.used} pixels, and {self.limit} "
+                "are allowed for a file of its size; crop or merge its layers."
+            )

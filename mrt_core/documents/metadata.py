@@ -1,0 +1,64 @@
+"""The job that made a document (prompt, seed, checkpoint, layout, captions), as JSON inside an XMP packet.
+
+XMP is where programs keep a document's metadata when they save it again, so a PSD that was edited meanwhile can still be
+loaded back as a job. Source: Adobe XMP specification part 1, "Packet wrapper" and "Serializing XMP".
+"""
+
+import json
+from typing import Any
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from ..errors import MRTError
+
+NAMESPACE = "urn:mrt:document:1.0"
+_PROPERTY = f"{{{NAMESPACE}}}job"
+_PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:mrt="{namespace}">
+   <xmp:CreatorTool>MRT</xmp:CreatorTool>
+   <mrt:job>{job}</mrt:job>
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>"""
+
+
+def to_json(job: dict[str, Any]) -> str:
+    """`job` as ASCII JSON; raises MRTError for a value that JSON does not have."""
+    try:
+        return json.dumps(job, ensure_ascii=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise MRTError(
+            f"The document's metadata cannot be stored as JSON ({error}); use only text, numbers, lists and dicts."
+        ) from error
+
+
+def to_xmp(job: dict[str, Any]) -> bytes:
+    """`job` as a UTF-8 XMP packet."""
+    return _PACKET.format(namespace=NAMESPACE, job=escape(to_json(job))).encode("utf-8")
+
+
+def from_xmp(packet: bytes) -> dict[str, Any] | None:
+    """The job in an XMP packet, or None where there is none that can be read."""
+    if NAMESPACE.encode() not in packet or b"<!" in packet:  # no entity declarations: they can expand without end
+        return None
+    try:
+        root = ElementTree.fromstring(packet)
+    except (ElementTree.ParseError, ValueError, LookupError):
+        return None
+    for element in root.iter():
+        # Programs that save the packet again may turn the element into an attribute.
+        text = element.text if element.tag == _PROPERTY else element.get(_PROPERTY)
+        if text is not None:
+            return _parse(text)
+    return None
+
+
+def _parse(text: str) -> dict[str, Any] | None:
+    try:
+        job = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return job if isinstance(job, dict) else None

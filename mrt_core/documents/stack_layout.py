@@ -1,0 +1,28 @@
+"""The layout that a layer stack shows: what a user's document asks for when it is made again."""
+
+from ..geometry import Box, frame_box
+from ..layers import LayerStack
+from ..layout import Layout, Region
+
+
+def stack_layout(stack: LayerStack) -> Layout:
+    """Frame, boxes, names and captions of the stack's layers, bottom to top, hidden ones included.
+
+    The bottom layer is the background when it covers the frame; else every layer is a region and the background is the
+    layout's default.
+    """
+    regions = [Region(layer.name, Box(*layer.box), layer.caption) for layer in stack.flat()]
+    frame = frame_box(stack.frame)
+    covers = bool(regions) and (
+        regions[0].box.x <= 0
+        and regions[0].box.y <= 0
+        and regions[0].box.right >= frame.right
+        and regions[0].box.bottom >= frame.bottom
+    )
+    caption = stack.metadata.get("prompt")
+    return Layout(
+        stack.frame,
+        tuple(regions[1:] if covers else regions),
+        caption if isinstance(caption, str) else "",
+        regions[0] if covers else None,
+    )

@@ -1,0 +1,1 @@
+"""How good the layers are: metrics, and their measurement on held-out synthetic designs."""

@@ -1,0 +1,125 @@
+"""Measure a pipeline, and two trivial baselines, on held-out synthetic designs.
+
+Design i of the held-out set is `generate_design((HELD_OUT_SEED, i))` drawn with artwork and words that training never
+sees. Layer metrics count foreground layers alone, and in the editing tasks the edited ones alone; a background that fills
+its box would only flatter them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..designs.generator import Design, DesignSettings, generate_design
+from ..layers import Layer, LayerStack, composite
+from ..pipeline import Pipeline, Request, SamplingOptions
+from ..tasks import Task, default_prompt
+from . import metrics
+
+HELD_OUT_SEED = 1
+METRICS = ("merged_psnr", "merged_ssim", "layer_psnr", "alpha_soft_iou", "rgb_l1")
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One held-out design under one task, with the layers that the task makes."""
+
+    design: Design
+    task: Task
+    targets: tuple[int, ...]  # edited layers; empty for whole designs
+
+    @property
+    def judged(self) -> tuple[int, ...]:
+        """Indices into the stack's layers of the foreground layers that count."""
+        return tuple(index + 1 for index in self.targets or range(len(self.design.assets)))
+
+    def request(self) -> Request:
+        """What the pipeline is asked for: the truth of what is given, blanks for what is to be made."""
+        design = self.design
+        stack, assets = design.stack, {}
+        if self.task is Task.IMAGE_TO_LAYERS:
+            stack = LayerStack(stack.frame, (Layer(composite(stack), 0, 0, "Image"),))
+        elif self.targets:
+            hidden = set(self.judged)
+            layers = [
+                replace(x, pixels=np.zeros_like(x.pixels)) if i in hidden else x for i, x in enumerate(stack.layers)
+            ]
+            stack = replace(stack, layers=tuple(layers))
+        if self.task is Task.RESTYLE_LAYERS:
+            assets = {index: design.assets[index] for index in self.targets}
+        prompt = default_prompt(self.task, design.layout, self.targets)
+        return Request(self.task, design.layout, stack, prompt, self.targets, assets)
+
+
+def held_out_design(index: int, frame_area: int) -> Design:
+    """Design number `index` of the held-out set, at a frame area in px."""
+    return generate_design((HELD_OUT_SEED, index), DesignSettings(frame_area=frame_area, held_out=True))
+
+
+def held_out_case(index: int, task: Task, frame_area: int) -> Case:
+    """Case number `index` of a task; in the editing tasks one layer, drawn by the index, is edited."""
+    design = held_out_design(index, frame_area)
+    editing = task in (Task.ADD_LAYERS, Task.RESTYLE_LAYERS)
+    return Case(design, task, (index % len(design.assets),) if editing else ())
+
+
+def score(case: Case, prediction: LayerStack) -> Scores:
+    """The METRICS of a predicted stack against the design; layer metrics are means over the judged layers."""
+    truth = case.design.stack
+    pairs = [(prediction.layers[i].pixels, truth.layers[i].pixels) for i in case.judged]
+    merged = composite(prediction), composite(truth)
+    scores = {"merged_psnr": metrics.merged_psnr(*merged), "merged_ssim": metrics.merged_ssim(*merged)}
+    for name in ("layer_psnr", "alpha_soft_iou", "rgb_l1"):
+        scores[name] = float(np.mean([getattr(metrics, name)(*pair) for pair in pairs]))
+    return scores
+
+
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """The mean of every metric."""
+    return {name: float(np.mean([row[name] for row in scores])) for name in METRICS}
+
+
+def opaque_crops(case: Case) -> LayerStack:
+    """Baseline: every layer is the crop of the flattened frame under its box, opaque where the frame is."""
+    truth = case.design.stack
+    flat = LayerStack(truth.frame, (Layer(composite(truth), 0, 0, "Image"),))
+    return replace(truth, layers=tuple(replace(layer, pixels=composite(flat, layer.box)) for layer in truth.layers))
+
+
+def empty_layers(case: Case) -> LayerStack:
+    """Baseline: every layer is fully transparent."""
+    truth = case.design.stack
+    return replace(truth, layers=tuple(replace(layer, pixels=np.zeros_like(layer.pixels)) for layer in truth.layers))
+
+
+BASELINES: dict[str, Callable[[Case], LayerStack]] = {"opaque crops": opaque_crops, "empty layers": empty_layers}
+
+
+def evaluate(
+    pipeline: Pipeline, designs: int, tasks: Sequence[Task] = tuple(Task), options: SamplingOptions = SamplingOptions()
+) -> Iterator[tuple[Task, int, Scores]]:
+    """(task, design number, scores) as they come; design i is sampled with seed i."""
+    for task in tasks:
+        for index in range(designs):
+            case = held_out_case(index, task, pipeline.info.frame_area)
+            (stack,) = pipeline.run(case.request(), replace(options, seeds=(index,)))
+            yield task, index, score(case, stack)
+
+
+def evaluate_baselines(designs: int, frame_area: int) -> dict[str, Scores]:
+    """Mean scores of the trivial baselines at taking an image apart."""
+    cases = [held_out_case(index, Task.IMAGE_TO_LAYERS, frame_area) for index in range(designs)]
+    return {name: mean_scores([score(case, baseline(case)) for case in cases]) for name, baseline in BASELINES.items()}
+
+
+def markdown_table(rows: dict[str, Scores]) -> str:
+    """A Markdown table with one row per entry and one column per metric."""
+    head = "| | merged PSNR (dB) | merged SSIM | layer PSNR (dB) | alpha soft IoU | RGB L1 |\n|---|---|---|---|---|---|"
+    digits = (2, 3, 2, 3, 3)
+    lines = [
+        f"| {name} | " + " | ".join(f"{scores[metric]:.{d}f}" for metric, d in zip(METRICS, digits, strict=True)) + " |"
+        for name, scores in rows.items()
+    ]
+    return "\n".join([head, *lines])

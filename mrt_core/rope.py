@@ -1,0 +1,20 @@
+"""Rotary position embedding over three axes: layer index, row, column (Qwen-Image's, spec 1.6)."""
+
+import torch
+from torch import Tensor
+
+
+def rotation_angles(positions: Tensor, axes: tuple[int, ...], theta: float) -> Tensor:
+    """Angles (N, sum(axes) / 2) in fp32 for integer positions (N, len(axes)); `axes` are the head dimensions per axis."""
+    columns = []
+    for axis, dimensions in enumerate(axes):
+        exponents = torch.arange(0, dimensions, 2, dtype=torch.float32, device=positions.device) / dimensions
+        columns.append(positions[:, axis, None].float() * (1.0 / theta**exponents))  # (N, dimensions / 2)
+    return torch.cat(columns, dim=1)
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Rotate the neighbouring pairs of `x` (N, heads, dim) by `angles` (N, dim / 2); computed in fp32."""
+    cos, sin = angles.cos()[:, None], angles.sin()[:, None]  # (N, 1, dim / 2)
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # each (N, heads, dim / 2)
+    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], -1).flatten(-2).to(x.dtype)

@@ -1,0 +1,135 @@
+"""Slots and the packed sequence: which tokens the transformer sees, where each one lies, and which are clean.
+
+A slot holds the tokens of one region. Several samples, each with slots and text of its own, are packed one after another
+without padding; attention keeps them apart (spec 6.4).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .geometry import TokenBox
+
+
+class Role(StrEnum):
+    """What a slot's tokens show."""
+
+    COMPOSITE = "composite"
+    BACKGROUND = "background"
+    LAYER = "layer"
+    CONDITION = "condition"
+
+
+class Slot(NamedTuple):
+    """One region's tokens: what they are, their index on the layer axis, their place on the canvas, and if they are clean.
+
+    A clean slot is a condition (t = 0) and comes out as it went in; the others start as noise.
+    """
+
+    role: Role
+    layer_index: int
+    box: TokenBox
+    clean: bool
+
+
+def patchify(latent: Tensor) -> Tensor:
+    """Latent (..., C, 2h, 2w) to tokens (..., h * w, 4C), row-major, channel index c * 4 + dy * 2 + dx (spec 1.5)."""
+    return rearrange(latent, "... c (h dy) (w dx) -> ... (h w) (c dy dx)", dy=2, dx=2)
+
+
+def unpatchify(tokens: Tensor, rows: int, cols: int) -> Tensor:
+    """Tokens (..., rows * cols, 4C) to the latent (..., C, 2 * rows, 2 * cols): the inverse of `patchify`."""
+    return rearrange(tokens, "... (h w) (c dy dx) -> ... c (h dy) (w dx)", h=rows, w=cols, dy=2, dx=2)
+
+
+def slot_positions(slot: Slot, canvas_rows: int, canvas_cols: int) -> Tensor:
+    """Positions (count, 3) of a slot's tokens: (layer index, row, col) on the centred canvas grid, cropped to its box."""
+    top = slot.box.row - (canvas_rows - canvas_rows // 2)
+    left = slot.box.col - (canvas_cols - canvas_cols // 2)
+    return torch.cartesian_prod(
+        torch.tensor([slot.layer_index]),
+        torch.arange(top, top + slot.box.rows),
+        torch.arange(left, left + slot.box.cols),
+    ).reshape(-1, 3)
+
+
+def text_start(slots: Sequence[Slot], canvas_rows: int, canvas_cols: int) -> int:
+    """The first text token's position on all three axes: past the centred canvas and past every layer index."""
+    layers = 1 + max(slot.layer_index for slot in slots)
+    return max(canvas_rows // 2, canvas_cols // 2, layers)
+
+
+class SampleLayout(NamedTuple):
+    """The slots of one sample on a canvas of rows x cols tokens."""
+
+    slots: tuple[Slot, ...]
+    canvas_rows: int
+    canvas_cols: int
+
+    @property
+    def token_count(self) -> int:
+        return sum(slot.box.count for slot in self.slots)
+
+    def expand(self, values: Sequence[bool]) -> Tensor:
+        """One value per slot to one per token: bool (token_count,)."""
+        counts = torch.tensor([slot.box.count for slot in self.slots])
+        return torch.tensor(list(values)).repeat_interleave(counts)
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Everything about a batch of samples but their latents, noise levels and weights. N and M sum over the samples."""
+
+    positions: Tensor  # (N, 3) int: layer index, row, col of every image token
+    clean: Tensor  # (N,) bool: conditions
+    condition: Tensor  # (N,) bool: tokens that get the condition-token embedding
+    lengths: tuple[int, ...]  # image tokens per sample
+    text: Tensor  # (M, text width): text states
+    text_positions: Tensor  # (M, 3) int
+    text_lengths: tuple[int, ...]  # text tokens per sample
+
+    def sample_of_token(self) -> Tensor:
+        """The sample index (N,) of every image token."""
+        return _repeat_index(self.lengths, self.positions.device)
+
+    def sample_of_text(self) -> Tensor:
+        """The sample index (M,) of every text token."""
+        return _repeat_index(self.text_lengths, self.positions.device)
+
+
+def _repeat_index(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    counts = torch.tensor(lengths, device=device)
+    return torch.arange(len(lengths), device=device).repeat_interleave(counts)
+
+
+def pack_samples(samples: Sequence[SampleLayout], text: Sequence[Tensor]) -> PackedBatch:
+    """Pack samples with their text states, each (T_i, text width), in order; everything lies on the text's device."""
+    device = text[0].device
+    positions, clean, condition, text_positions = [], [], [], []
+    for sample, states in zip(samples, text, strict=True):
+        rows, cols = sample.canvas_rows, sample.canvas_cols
+        positions += [slot_positions(slot, rows, cols) for slot in sample.slots]
+        clean.append(sample.expand([slot.clean for slot in sample.slots]))
+        condition.append(sample.expand([slot.role is Role.CONDITION for slot in sample.slots]))
+        start = text_start(sample.slots, rows, cols)
+        text_positions.append(torch.arange(start, start + len(states))[:, None].expand(-1, 3))
+    return PackedBatch(
+        positions=torch.cat(positions).to(device),
+        clean=torch.cat(clean).to(device),
+        condition=torch.cat(condition).to(device),
+        lengths=tuple(sample.token_count for sample in samples),
+        text=torch.cat(list(text)),
+        text_positions=torch.cat(text_positions).to(device),
+        text_lengths=tuple(len(states) for states in text),
+    )
+
+
+def split_slots(tokens: Tensor, sample: SampleLayout) -> list[Tensor]:
+    """One sample's packed tokens (N, 4C) to a latent (C, 2 * rows, 2 * cols) per slot."""
+    pieces = tokens.split([slot.box.count for slot in sample.slots])
+    return [unpatchify(piece, slot.box.rows, slot.box.cols) for piece, slot in zip(pieces, sample.slots, strict=True)]

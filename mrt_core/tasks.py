@@ -1,0 +1,109 @@
+"""The four tasks as slots: which regions are in the sequence, and which of them are clean (paper section 3.2, spec 6.1).
+
+Slot order and layer index are the same everywhere: composite 0, background 1, layers 2.. bottom to top. A condition slot
+stands at the end and copies the position of the slot it conditions.
+"""
+
+from collections.abc import Collection
+from enum import StrEnum
+
+from .errors import MRTError
+from .geometry import Box, TokenBox, frame_box, token_box
+from .layout import Layout, layer_prompt
+from .sequence import Role, SampleLayout, Slot
+
+FIRST_LAYER = 2  # layer index, and slot, of the lowest foreground layer
+HARMONIZE = "Harmonize these layers"  # the fixed prompt of restyling (paper section 3.2)
+EMPTY_PROMPT = " "
+
+
+class Task(StrEnum):
+    """What is given and what is made."""
+
+    TEXT_TO_LAYERS = "text_to_layers"
+    IMAGE_TO_LAYERS = "image_to_layers"
+    ADD_LAYERS = "add_layers"
+    RESTYLE_LAYERS = "restyle_layers"
+
+
+def _whole_canvas(canvas: Box) -> TokenBox:
+    return token_box(canvas, canvas)
+
+
+def _sample(layout: Layout, composite: Slot, clean_background: bool, noisy: Collection[int]) -> SampleLayout:
+    """Composite, background and layers; the layers whose index in `layout.regions` is in `noisy` start as noise."""
+    canvas = layout.canvas
+    background = Slot(Role.BACKGROUND, 1, token_box(layout.background_region.box, canvas), clean_background)
+    layers = [
+        Slot(Role.LAYER, FIRST_LAYER + index, token_box(region.box, canvas), index not in noisy)
+        for index, region in enumerate(layout.regions)
+    ]
+    whole = _whole_canvas(canvas)
+    return SampleLayout((composite, background, *layers), whole.rows, whole.cols)
+
+
+def text_to_layers(layout: Layout) -> SampleLayout:
+    """Nothing is clean: composite, background and every layer are made together from the text."""
+    composite = Slot(Role.COMPOSITE, 0, _whole_canvas(layout.canvas), False)
+    return _sample(layout, composite, False, range(len(layout.regions)))
+
+
+def image_to_layers(layout: Layout) -> SampleLayout:
+    """The composite is clean and covers the frame alone: nobody can photograph what lies outside it."""
+    composite = Slot(Role.COMPOSITE, 0, token_box(frame_box(layout.frame), layout.canvas), True)
+    return _sample(layout, composite, False, range(len(layout.regions)))
+
+
+def add_layers(layout: Layout, targets: Collection[int]) -> SampleLayout:
+    """Clean: a composite without the targets, the background, the other layers. `targets` index `layout.regions`."""
+    _check_targets(layout, targets)
+    composite = Slot(Role.COMPOSITE, 0, _whole_canvas(layout.canvas), True)
+    return _sample(layout, composite, True, targets)
+
+
+def restyle_layers(layout: Layout, targets: Collection[int]) -> SampleLayout:
+    """As `add_layers`, with one clean condition slot per target, in layer order, that holds the user's asset."""
+    sample = add_layers(layout, targets)
+    conditions = [
+        slot._replace(role=Role.CONDITION, clean=True)
+        for slot in sample.slots[FIRST_LAYER:]
+        if slot.layer_index - FIRST_LAYER in targets
+    ]
+    return sample._replace(slots=(*sample.slots, *conditions))
+
+
+def _check_targets(layout: Layout, targets: Collection[int]) -> None:
+    count = len(layout.regions)
+    if not targets or not all(0 <= index < count for index in targets):
+        raise MRTError(
+            f"the target layers are {sorted(targets)}, but they must be one or more of the layout's {count} layers, "
+            "counted from 0 at the bottom; name at least one that exists"
+        )
+
+
+def plan(task: Task, layout: Layout, targets: Collection[int] = ()) -> SampleLayout:
+    """The slots of a task; `targets` matter to adding and restyling alone."""
+    if task is Task.TEXT_TO_LAYERS:
+        return text_to_layers(layout)
+    if task is Task.IMAGE_TO_LAYERS:
+        return image_to_layers(layout)
+    return add_layers(layout, targets) if task is Task.ADD_LAYERS else restyle_layers(layout, targets)
+
+
+def default_prompt(task: Task, layout: Layout, targets: Collection[int] = ()) -> str:
+    """The prompt of a task when the user gives none: the layout's caption, the targets' captions, or the fixed one.
+
+    A layout without a caption of its own is described by its regions' captions, as training captions describe designs.
+    """
+    if task is Task.RESTYLE_LAYERS:
+        return HARMONIZE
+    if task is Task.ADD_LAYERS:
+        return layer_prompt(region for index, region in enumerate(layout.regions) if index in targets)
+    return layout.caption or _describe(layout) or EMPTY_PROMPT
+
+
+def _describe(layout: Layout) -> str:
+    """The regions' captions as one: "a, b and c on d"."""
+    parts = [region.caption for region in layout.regions if region.caption]
+    foreground = " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+    return " on ".join(filter(None, [foreground, layout.background_region.caption]))

@@ -1,0 +1,100 @@
+"""The small text encoder of the bundled checkpoint: a byte-level BPE and a bidirectional transformer.
+
+Byte-level BPE accepts any script. The encoder is trained together with the transformer that reads it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+
+END = "<|end|>"  # closes every prompt, so that even an empty one has a token
+
+
+class TextEncoder(Protocol):
+    """Prompts to text states: one tensor (tokens, width) per prompt, without padding."""
+
+    def encode_prompts(self, prompts: Sequence[str]) -> list[Tensor]: ...
+
+
+@dataclass(frozen=True)
+class SmallTextConfig:
+    """Sizes of the small text encoder; longer prompts are cut to `max_tokens`."""
+
+    vocabulary: int = 2048
+    width: int = 192
+    num_layers: int = 2
+    num_heads: int = 4
+    max_tokens: int = 192
+
+
+def train_tokenizer(captions: Iterable[str], vocabulary: int) -> Tokenizer:
+    """A byte-level BPE learned on `captions`; its last token is END."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    return tokenizer
+
+
+class TextBlock(nn.Module):
+    """Pre-norm self-attention and MLP."""
+
+    def __init__(self, config: SmallTextConfig, operations, **factory):
+        super().__init__()
+        width, self.heads = config.width, config.num_heads
+        self.norm1 = operations.LayerNorm(width, **factory)
+        self.qkv = operations.Linear(width, 3 * width, **factory)
+        self.out = operations.Linear(width, width, **factory)
+        self.norm2 = operations.LayerNorm(width, **factory)
+        self.up = operations.Linear(width, 4 * width, **factory)
+        self.down = operations.Linear(4 * width, width, **factory)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # (B, T, width), (B, 1, 1, T) True = token
+        q, k, v = (
+            self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )  # (B, heads, T, dim)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        x = x + self.out(attended)
+        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+
+
+class SmallTextEncoder(nn.Module):
+    """Token and position embeddings, then a few bidirectional blocks; `tokenizer` belongs to the weights."""
+
+    def __init__(self, config: SmallTextConfig, tokenizer: Tokenizer, dtype=None, device=None, operations=nn):
+        super().__init__()
+        factory = {"dtype": dtype, "device": device}
+        self.config, self.tokenizer = config, tokenizer
+        self.tokens = operations.Embedding(config.vocabulary, config.width, **factory)
+        self.positions = operations.Embedding(config.max_tokens, config.width, **factory)
+        self.blocks = nn.ModuleList([TextBlock(config, operations, **factory) for _ in range(config.num_layers)])
+        self.norm = operations.LayerNorm(config.width, **factory)
+
+    def tokenize(self, prompt: str) -> list[int]:
+        """Token ids of one prompt, cut to `max_tokens`, closed by END."""
+        ids = self.tokenizer.encode(prompt.strip()).ids[: self.config.max_tokens - 1]
+        return [*ids, self.tokenizer.token_to_id(END)]
+
+    def encode_prompts(self, prompts: Sequence[str]) -> list[Tensor]:
+        """Text states, one (tokens, width) per prompt."""
+        device = self.tokens.weight.device
+        rows = [torch.tensor(self.tokenize(prompt)) for prompt in prompts]
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)  # (B, T)
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        index = torch.arange(ids.shape[1], device=device)
+        mask = (index < lengths[:, None])[:, None, None]  # (B, 1, 1, T)
+        x = self.tokens(ids) + self.positions(index)
+        for block in self.blocks:
+            x = block(x, mask)
+        return [states[: len(row)] for states, row in zip(self.norm(x), rows, strict=True)]

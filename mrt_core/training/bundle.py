@@ -1,0 +1,74 @@
+"""From training states to checkpoints: load a trained autoencoder, learn the tokenizer, write the bundled file."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from tokenizers import Tokenizer
+
+from ..autoencoder import Autoencoder, AutoencoderConfig
+from ..checkpoint import Checkpoint, save_checkpoint
+from ..checkpoint_info import CheckpointInfo, Sampling
+from ..designs.generator import DesignSettings, generate_design
+from ..errors import MRTError
+from ..layout import layer_prompt
+from ..tasks import HARMONIZE
+from ..text import SmallTextConfig, train_tokenizer
+from ..transformer import TransformerConfig
+from .state import averaged_weights
+from .teacher import TeacherModel
+
+TINY_TRANSFORMER = TransformerConfig(num_layers=6, num_heads=4, head_dim=64, text_dim=192, rope_axes=(16, 24, 24))
+TINY_TEXT = SmallTextConfig()
+CAPTION_DESIGNS = 4000  # designs whose captions the tokenizer learns from
+
+
+def load_trained_autoencoder(folder: Path) -> Autoencoder:
+    """The autoencoder of `folder`/autoencoder.safetensors with its latent statistics, in fp32."""
+    path = folder / "autoencoder.safetensors"
+    if not path.exists():
+        raise MRTError(f"{path} does not exist; run `mrt train autoencoder` to the end first")
+    with safe_open(path, "pt") as file:
+        config = AutoencoderConfig(**json.loads(file.metadata()["config"]))
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    model = Autoencoder(config)
+    model.load_state_dict(weights)
+    return model.eval().to(memory_format=torch.channels_last)
+
+
+def learned_tokenizer(folder: Path, settings: DesignSettings) -> Tokenizer:
+    """The tokenizer of `folder`, learned on captions of training designs where there is none yet."""
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        captions = [HARMONIZE]
+        for seed in np.random.default_rng(4).integers(2**62, size=CAPTION_DESIGNS):
+            design = generate_design(int(seed), settings)
+            captions += [design.short_caption, design.layout.caption, layer_prompt(design.layout.regions)]
+        folder.mkdir(parents=True, exist_ok=True)
+        train_tokenizer(captions, TINY_TEXT.vocabulary).save(str(path))
+    return Tokenizer.from_file(str(path))
+
+
+def new_teacher(tokenizer: Tokenizer, transformer: TransformerConfig = TINY_TRANSFORMER) -> TeacherModel:
+    """An untrained teacher of the bundled size."""
+    return TeacherModel(transformer, replace(TINY_TEXT, vocabulary=tokenizer.get_vocab_size()), tokenizer)
+
+
+def write_checkpoint(
+    path: Path, folder: Path, teacher: TeacherModel, sampling: Sampling, frame_area: int, mode: str
+) -> None:
+    """Bundle the averaged teacher of `folder`/teacher with its text encoder and autoencoder into one file."""
+    teacher.load_state_dict(averaged_weights(folder / "teacher" / "state.safetensors"))
+    autoencoder = load_trained_autoencoder(folder / "autoencoder")
+    info = CheckpointInfo(
+        transformer=teacher.transformer.config,
+        autoencoder=autoencoder.config,
+        text_encoder=teacher.text_encoder.config,
+        frame_area=frame_area,
+        region_mode=mode,
+        sampling=sampling,
+    )
+    save_checkpoint(path, Checkpoint(teacher.transformer, autoencoder, teacher.text_encoder, info))

@@ -1,0 +1,145 @@
+"""Training samples: a design and a task, drawn at random, encoded once and kept as packed latents in shards.
+
+A shard is a safetensors file: `tokens` (N, 64) of all its samples one after another, `slots` (S, 8) with a row per slot
+(sample, role, layer index, row, col, rows, cols, clean), `canvas` (B, 2) in tokens, and the prompts in the metadata.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ..designs.generator import Design, DesignSettings, generate_design
+from ..designs.grouping import group_layers
+from ..files import save_atomically
+from ..geometry import TokenBox
+from ..regions import RegionCodec, places, slot_pixels
+from ..sequence import Role, SampleLayout, Slot, patchify
+from ..tasks import EMPTY_PROMPT, Task, default_prompt, plan
+
+log = logging.getLogger(__name__)
+
+ROLES = tuple(Role)
+TASK_SHARES: Mapping[Task, float] = {
+    Task.TEXT_TO_LAYERS: 0.25, Task.IMAGE_TO_LAYERS: 0.5, Task.ADD_LAYERS: 0.125, Task.RESTYLE_LAYERS: 0.125,
+}  # fmt: skip
+GROUPING_SHARE = 0.3  # of designs whose layers are grouped
+BLANK_CAPTION_SHARE = 0.5  # of image-to-layers samples trained without a caption
+
+
+@dataclass(frozen=True)
+class Example:
+    """One design under one task, before encoding."""
+
+    design: Design
+    task: Task
+    targets: tuple[int, ...]
+    sample: SampleLayout
+
+    def images(self) -> list[np.ndarray]:
+        """What every slot shows, targets included: straight RGBA uint8."""
+        editing = self.task in (Task.ADD_LAYERS, Task.RESTYLE_LAYERS)
+        hidden = self.targets if editing else ()
+        assets = dict(enumerate(self.design.assets))
+        return [slot_pixels(slot, self.design.layout, self.design.stack, hidden, assets) for slot in self.sample.slots]
+
+    def prompts(self) -> tuple[str, ...]:
+        """The prompts that this example may be trained with, with equal chances."""
+        if self.task in (Task.ADD_LAYERS, Task.RESTYLE_LAYERS):
+            return (default_prompt(self.task, self.design.layout, self.targets),)
+        return self.design.short_caption, self.design.layout.caption
+
+
+def pick_targets(rng: np.random.Generator, count: int) -> tuple[int, ...]:
+    """One layer or more of `count`, in order; usually one or two."""
+    size = min(count, int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])))
+    return tuple(sorted(int(i) for i in rng.choice(count, size, replace=False)))
+
+
+def make_example(design: Design, task: Task, rng: np.random.Generator) -> Example:
+    """`design` under `task`, with random targets where the task has targets."""
+    targets = pick_targets(rng, len(design.assets)) if task in (Task.ADD_LAYERS, Task.RESTYLE_LAYERS) else ()
+    return Example(design, task, targets, plan(task, design.layout, targets))
+
+
+def random_examples(seed: int, settings: DesignSettings) -> Iterator[Example]:
+    """Endless training examples with all tasks mixed (paper section 3.2)."""
+    rng = np.random.default_rng((3, seed))
+    tasks = list(TASK_SHARES)
+    while True:
+        design = generate_design(int(rng.integers(2**62)), settings)
+        if rng.random() < GROUPING_SHARE:
+            design = group_layers(design, rng)
+        task = tasks[int(rng.choice(len(tasks), p=list(TASK_SHARES.values())))]
+        yield make_example(design, task, rng)
+
+
+def encode_examples(examples: list[Example], codec: RegionCodec) -> Tensor:
+    """Packed latents (N, 64) of all slots of all examples, in order; regions of equal size are encoded together."""
+    images = [image for example in examples for image in example.images()]
+    where = [place for example in examples for place in places(example.sample, example.sample.slots)]
+    return torch.cat([patchify(latent.float()) for latent in codec.encode(images, where)])
+
+
+def write_shard(path: Path, examples: list[Example], codec: RegionCodec) -> None:
+    """Encode examples and write them as one shard."""
+    slots = [
+        [index, ROLES.index(slot.role), slot.layer_index, *slot.box, int(slot.clean)]
+        for index, example in enumerate(examples)
+        for slot in example.sample.slots
+    ]
+    tensors = {
+        "tokens": encode_examples(examples, codec).half(),
+        "slots": torch.tensor(slots, dtype=torch.int16),
+        "canvas": torch.tensor([[e.sample.canvas_rows, e.sample.canvas_cols] for e in examples], dtype=torch.int16),
+    }
+    prompts = [{"task": example.task, "prompts": example.prompts()} for example in examples]
+    save_atomically(tensors, path, {"prompts": json.dumps(prompts)})
+
+
+def write_shards(folder: Path, codec: RegionCodec, count: int, size: int, seed: int, settings: DesignSettings) -> None:
+    """Write `count` shards of `size` samples each; shard i depends on (seed, i) alone, and one that exists is kept."""
+    for index in range(count):
+        path = folder / f"samples-{seed:04d}-{index:05d}.safetensors"
+        if not path.exists():
+            examples = random_examples(seed * 100_000 + index, settings)
+            write_shard(path, [next(examples) for _ in range(size)], codec)
+            log.info("wrote %s", path)
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """One encoded sample: packed latents (N, 64), its slots and the prompts to choose from."""
+
+    tokens: Tensor
+    sample: SampleLayout
+    task: Task
+    prompts: tuple[str, ...]
+
+    def pick_prompt(self, rng: np.random.Generator, dropout: float) -> str:
+        """A prompt at random; empty with chance `dropout`, or more often where the image already tells all."""
+        if self.task is Task.IMAGE_TO_LAYERS:
+            dropout = BLANK_CAPTION_SHARE
+        return EMPTY_PROMPT if rng.random() < dropout else self.prompts[int(rng.integers(len(self.prompts)))]
+
+
+def read_shard(path: Path) -> list[TrainingSample]:
+    """All samples of one shard."""
+    with safe_open(path, "pt") as file:
+        tokens, rows = file.get_tensor("tokens"), file.get_tensor("slots").tolist()
+        canvas, prompts = file.get_tensor("canvas").tolist(), json.loads(file.metadata()["prompts"])
+    slots: list[list[Slot]] = [[] for _ in canvas]
+    for index, role, layer_index, *box, clean in rows:
+        slots[index].append(Slot(ROLES[role], layer_index, TokenBox(*box), bool(clean)))
+    layouts = [SampleLayout(tuple(s), *size) for s, size in zip(slots, canvas, strict=True)]
+    pieces = tokens.split([layout.token_count for layout in layouts])
+    return [
+        TrainingSample(piece, layout, Task(entry["task"]), tuple(entry["prompts"]))
+        for piece, layout, entry in zip(pieces, layouts, prompts, strict=True)
+    ]

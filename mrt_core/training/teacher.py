@@ -1,0 +1,187 @@
+"""Masked flow matching: train the transformer and its small text encoder on encoded samples of all tasks.
+
+x_sigma = (1 - sigma) x0 + sigma eps on the noisy slots, x0 on the clean ones; the network predicts eps - x0 and the mean
+squared error counts noisy tokens alone (paper section 3.2, equations 1 and 2).
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+
+from ..sequence import SampleLayout, pack_samples
+from ..text import SmallTextConfig, SmallTextEncoder
+from ..transformer import MaskedRegionTransformer, TransformerConfig
+from .muon import muon_for
+from .samples import TrainingSample, read_shard
+from .state import TrainingState, warmup_stable_decay
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TeacherTraining:
+    """Settings of a run; `batch` counts samples per device."""
+
+    steps: int = 20_000
+    batch: int = 32
+    matrix_learning_rate: float = 0.01
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    decay_share: float = 0.25
+    ema_decay: float = 0.999
+    prompt_dropout: float = 0.1
+    save_every: int = 200
+    reload_every: int = 200  # steps after which new shards are picked up
+    seed: int = 0
+
+
+class TrainingOperations:
+    """torch.nn's layers, with norms that compute in their weight's precision under autocast."""
+
+    Linear, Embedding, LayerNorm = nn.Linear, nn.Embedding, nn.LayerNorm
+
+    class RMSNorm(nn.RMSNorm):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.to(self.weight.dtype))
+
+
+class TeacherModel(nn.Module):
+    """The transformer with the small text encoder that it is trained with."""
+
+    def __init__(self, config: TransformerConfig, text_config: SmallTextConfig, tokenizer: Tokenizer):
+        super().__init__()
+        self.transformer = MaskedRegionTransformer(config, operations=TrainingOperations)
+        self.text_encoder = SmallTextEncoder(text_config, tokenizer)
+        initialise(self.transformer)
+
+    def forward(
+        self, tokens: Tensor, sigma: Tensor, layouts: list[SampleLayout], prompts: list[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Velocity (N, 64) of every token, and which of them are noisy (N,)."""
+        text = [states.to(tokens.dtype) for states in self.text_encoder.encode_prompts(prompts)]
+        batch = pack_samples(layouts, text)
+        return self.transformer(tokens, sigma, batch), ~batch.clean
+
+
+@torch.no_grad()
+def initialise(transformer: MaskedRegionTransformer) -> None:
+    """Xavier weights, zero biases, closed modulations and a zero output: every block starts as the identity."""
+    for module in transformer.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    for block in transformer.transformer_blocks:
+        nn.init.zeros_(block.img_mod[1].weight)
+        nn.init.zeros_(block.txt_mod[1].weight)
+    for module in (transformer.norm_out.linear, transformer.proj_out):
+        nn.init.zeros_(module.weight)
+    if transformer.config.condition_embedding:
+        nn.init.zeros_(transformer.cond_token_embed.weight)
+
+
+class SamplePool:
+    """All samples of the shards in a folder, drawn at random; `reload` picks up shards that have come since."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.samples: list[TrainingSample] = []
+        self._read: set[Path] = set()
+
+    def reload(self) -> None:
+        for path in sorted(self.folder.glob("samples-*.safetensors")):
+            if path not in self._read:
+                self._read.add(path)
+                self.samples += read_shard(path)
+
+    def batches(self, rng: np.random.Generator, size: int) -> Iterator[list[TrainingSample]]:
+        """Endless random batches of samples of about equal length, so that the devices have equal work."""
+        while True:
+            yield [self.samples[int(i)] for i in rng.integers(len(self.samples), size=size)]
+
+
+def flow_matching_loss(
+    model: nn.Module, samples: list[TrainingSample], prompts: list[str], device: torch.device
+) -> Tensor:
+    """Mean squared velocity error over the noisy tokens of a batch, at one uniform noise level per sample."""
+    clean_latents = torch.cat([sample.tokens for sample in samples]).to(device, torch.float32)  # (N, 64)
+    sigma = torch.rand(len(samples), device=device)
+    noise = torch.randn_like(clean_latents)
+    layouts = [sample.sample for sample in samples]
+    lengths = torch.tensor([layout.token_count for layout in layouts], device=device)
+    noisy = torch.cat([layout.expand([not slot.clean for slot in layout.slots]) for layout in layouts]).to(device)
+    level = (sigma.repeat_interleave(lengths) * noisy)[:, None]  # (N, 1), 0 on clean tokens
+    with torch.autocast(device.type, torch.bfloat16):
+        velocity, _ = model((1 - level) * clean_latents + level * noise, sigma, layouts, prompts)
+    return (velocity.float() - (noise - clean_latents))[noisy].square().mean()
+
+
+def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: TeacherTraining) -> None:
+    """Train `model` on the shards, resuming from `folder`/state.safetensors; under torchrun, sharded over the devices."""
+    rank, device = _start_device()
+    torch.manual_seed(settings.seed)
+    model.to(device)
+    if dist.is_initialized():
+        for block in model.transformer.transformer_blocks:
+            fully_shard(block)
+        fully_shard(model)
+    optimizer = muon_for(model, _hidden_matrices(model), settings.matrix_learning_rate, settings.learning_rate, 0.01)
+    state = TrainingState(model, optimizer, settings.ema_decay)
+    path = folder / "state.safetensors"
+    if path.exists():
+        state.resume(path)
+        log.info("resumed at step %d", state.step)
+    pool = SamplePool(shards)
+    pool.reload()
+    rng = np.random.default_rng((settings.seed, rank, state.step))
+    torch.manual_seed(hash((settings.seed, rank, state.step)) % 2**31)
+    batches = pool.batches(rng, settings.batch)
+    started, first, losses = time.monotonic(), state.step, []
+    while state.step < settings.steps:
+        samples = next(batches)
+        prompts = [sample.pick_prompt(rng, settings.prompt_dropout) for sample in samples]
+        loss = flow_matching_loss(model, samples, prompts, device)
+        loss.backward()
+        factor = warmup_stable_decay(state.step, settings.steps, settings.warmup, settings.decay_share)
+        state.apply_gradients(factor)
+        losses.append(loss.detach())
+        if state.step % 50 == 0:
+            rate = (state.step - first) / (time.monotonic() - started)
+            mean = float(torch.stack(losses).mean())
+            losses.clear()
+            log.info("step %d loss %.4f steps/s %.3f pool %d", state.step, mean, rate, len(pool.samples))
+        if state.step % settings.reload_every == 0:
+            pool.reload()
+        if state.step % settings.save_every == 0 or state.step == settings.steps:
+            state.save(path, {})
+
+
+def _start_device() -> tuple[int, torch.device]:
+    """This process's rank and device; joins the process group when torchrun started it."""
+    if "LOCAL_RANK" not in os.environ:
+        return 0, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    local = int(os.environ["LOCAL_RANK"])
+    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return dist.get_rank(), device
+
+
+def _hidden_matrices(model: nn.Module) -> set[str]:
+    """The matrices inside the blocks; inputs, outputs, embeddings, modulations and norms are left to AdamW."""
+    inside = ("transformer.transformer_blocks.", "text_encoder.blocks.")
+    return {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == 2 and name.startswith(inside) and "_mod." not in name
+    }

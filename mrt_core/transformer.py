@@ -1,0 +1,273 @@
+"""The masked region transformer: Qwen-Image's dual-stream MMDiT over a packed sequence of regions.
+
+Parameter names and arithmetic are Qwen-Image's, so its public weights load unchanged (spec 1.2, 1.4). What MRT adds:
+arbitrary regions instead of full canvases, a noise level of 0 for clean tokens, and a condition-token embedding.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .rope import rotate, rotation_angles
+from .sequence import PackedBatch
+
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v (1, heads, S, dim) -> (1, heads, S, dim)
+
+TIME_CHANNELS = 256
+MLP_RATIO = 4
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of a transformer; the defaults are Qwen-Image's. `clean_timestep` is "zero" (MRT) or "shared" (Layered)."""
+
+    num_layers: int = 60
+    num_heads: int = 24
+    head_dim: int = 128
+    text_dim: int = 3584
+    in_channels: int = 64  # latent channels x 2 x 2
+    rope_axes: tuple[int, int, int] = (16, 56, 56)
+    rope_theta: float = 10000.0
+    additional_t_cond: bool = False  # Qwen-Image-Layered's extra timestep embedding
+    condition_embedding: bool = True  # MRT's condition-token embedding
+    clean_timestep: str = "zero"
+
+    @property
+    def width(self) -> int:
+        return self.num_heads * self.head_dim
+
+
+def timestep_embedding(timestep: Tensor) -> Tensor:
+    """Sinusoidal embedding (R, 256) in fp32 of noise levels (R,) in 0..1; cosines first (spec 1.4)."""
+    half = TIME_CHANNELS // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=timestep.device) / half
+    angles = 1000.0 * timestep.float()[:, None] * torch.exp(-torch.log(torch.tensor(10000.0)) * exponents)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class TimestepEmbedder(nn.Module):
+    """Sinusoid, linear, SiLU, linear."""
+
+    def __init__(self, width: int, operations, **factory):
+        super().__init__()
+        self.linear_1 = operations.Linear(TIME_CHANNELS, width, **factory)
+        self.linear_2 = operations.Linear(width, width, **factory)
+
+    def forward(self, timestep: Tensor, dtype: torch.dtype) -> Tensor:  # (R,) -> (R, width)
+        return self.linear_2(F.silu(self.linear_1(timestep_embedding(timestep).to(dtype))))
+
+
+class TimeTextEmbed(nn.Module):
+    """The time vector that all modulations start from."""
+
+    def __init__(self, config: TransformerConfig, operations, **factory):
+        super().__init__()
+        self.timestep_embedder = TimestepEmbedder(config.width, operations, **factory)
+        if config.additional_t_cond:
+            self.addition_t_embedding = operations.Embedding(2, config.width, **factory)
+
+    def forward(self, timestep: Tensor, dtype: torch.dtype) -> Tensor:  # (R,) -> (R, width)
+        vector = self.timestep_embedder(timestep, dtype)
+        if hasattr(self, "addition_t_embedding"):
+            index = torch.zeros(len(timestep), dtype=torch.long, device=timestep.device)  # row 0: layered images
+            vector = vector + self.addition_t_embedding(index).to(vector.dtype)
+        return vector
+
+
+class GELUProjection(nn.Module):
+    """Linear, then GELU in its tanh form."""
+
+    def __init__(self, width: int, hidden: int, operations, **factory):
+        super().__init__()
+        self.proj = operations.Linear(width, hidden, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.proj(x), approximate="tanh")
+
+
+class FeedForward(nn.Module):
+    """Two linear layers around a GELU; `net.1` is the public model's dropout."""
+
+    def __init__(self, width: int, operations, **factory):
+        super().__init__()
+        hidden = MLP_RATIO * width
+        projection = GELUProjection(width, hidden, operations, **factory)
+        self.net = nn.Sequential(projection, nn.Identity(), operations.Linear(hidden, width, **factory))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class JointAttention(nn.Module):
+    """Full attention over each sample's [text, image] tokens, with projections and q/k norms of their own per stream."""
+
+    def __init__(self, config: TransformerConfig, operations, **factory):
+        super().__init__()
+        width, self.heads = config.width, config.num_heads
+        for name in ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"):
+            setattr(self, name, operations.Linear(width, width, **factory))
+        self.to_out = nn.ModuleList([operations.Linear(width, width, **factory)])
+        for name in ("norm_q", "norm_k", "norm_added_q", "norm_added_k"):
+            setattr(self, name, operations.RMSNorm(config.head_dim, eps=1e-6, elementwise_affine=True, **factory))
+
+    def _split_heads(self, x: Tensor) -> Tensor:  # (S, width) -> (S, heads, dim)
+        return x.unflatten(-1, (self.heads, -1))
+
+    def forward(self, image: Tensor, text: Tensor, angles: "JointAngles", lengths: "JointLengths", attend: Attention):
+        """Attention outputs (N, width) and (M, width), before their output projections."""
+        image_q = rotate(self.norm_q(self._split_heads(self.to_q(image))), angles.image)
+        image_k = rotate(self.norm_k(self._split_heads(self.to_k(image))), angles.image)
+        image_v = self._split_heads(self.to_v(image))
+        text_q = rotate(self.norm_added_q(self._split_heads(self.add_q_proj(text))), angles.text)
+        text_k = rotate(self.norm_added_k(self._split_heads(self.add_k_proj(text))), angles.text)
+        text_v = self._split_heads(self.add_v_proj(text))
+        joint = zip(
+            *(x.split(lengths.text) for x in (text_q, text_k, text_v)),
+            *(x.split(lengths.image) for x in (image_q, image_k, image_v)),
+            strict=True,
+        )
+        text_out, image_out = [], []
+        for tq, tk, tv, iq, ik, iv in joint:  # one sample: (T_i, heads, dim) and (N_i, heads, dim)
+            q, k, v = (torch.cat(pair).transpose(0, 1)[None] for pair in ((tq, iq), (tk, ik), (tv, iv)))
+            attended = attend(q, k, v.to(q.dtype))[0].transpose(0, 1).flatten(1)  # (T_i + N_i, width)
+            text_out.append(attended[: len(tq)])
+            image_out.append(attended[len(tq) :])
+        return torch.cat(image_out), torch.cat(text_out)
+
+
+@dataclass(frozen=True)
+class JointAngles:
+    """Rotation angles of the image tokens (N, dim / 2) and of the text tokens (M, dim / 2)."""
+
+    image: Tensor
+    text: Tensor
+
+
+@dataclass(frozen=True)
+class JointLengths:
+    """Tokens per sample in each stream."""
+
+    image: tuple[int, ...]
+    text: tuple[int, ...]
+
+
+class Modulation:
+    """Shift, scale and gate per token: rows (R, 3 * width) of a modulation vector, and each token's row (S,)."""
+
+    def __init__(self, rows: Tensor, index: Tensor):
+        self.shift, self.scale, self.gate = rows.chunk(3, dim=-1)
+        self.index = index
+
+    def modulate(self, x: Tensor) -> Tensor:  # (S, width) -> (S, width)
+        normed = F.layer_norm(x, x.shape[-1:], eps=1e-6)
+        return normed * (1 + self.scale)[self.index] + self.shift[self.index]
+
+    def gated(self, x: Tensor, residual: Tensor) -> Tensor:  # residual + gate * x
+        return torch.addcmul(residual, self.gate[self.index].to(residual.dtype), x.to(residual.dtype))
+
+
+class TransformerBlock(nn.Module):
+    """Joint attention and one MLP per stream, each modulated by the time vector of its token's row."""
+
+    def __init__(self, config: TransformerConfig, operations, **factory):
+        super().__init__()
+        width = config.width
+        self.img_mod = nn.Sequential(nn.SiLU(), operations.Linear(width, 6 * width, **factory))
+        self.txt_mod = nn.Sequential(nn.SiLU(), operations.Linear(width, 6 * width, **factory))
+        self.attn = JointAttention(config, operations, **factory)
+        self.img_mlp = FeedForward(width, operations, **factory)
+        self.txt_mlp = FeedForward(width, operations, **factory)
+
+    def forward(
+        self, image, text, time, rows: "TokenRows", angles: JointAngles, lengths: JointLengths, attend: Attention
+    ):
+        """Both residual streams, image (N, width) and text (M, width), after the block; `time` is (R, width)."""
+        image_attn, image_mlp = (Modulation(half, rows.image) for half in self.img_mod(time).chunk(2, dim=-1))
+        text_attn, text_mlp = (Modulation(half, rows.text) for half in self.txt_mod(time).chunk(2, dim=-1))
+        image_out, text_out = self.attn(image_attn.modulate(image), text_attn.modulate(text), angles, lengths, attend)
+        image = image_attn.gated(self.attn.to_out[0](image_out), image)
+        image = image_mlp.gated(self.img_mlp(image_mlp.modulate(image)), image)
+        text = text_attn.gated(self.attn.to_add_out(text_out), text)
+        text = text_mlp.gated(self.txt_mlp(text_mlp.modulate(text)), text)
+        return image, text
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """The row of the time vectors that modulates each image token (N,) and each text token (M,)."""
+
+    image: Tensor
+    text: Tensor
+
+
+class AdaptiveOutputNorm(nn.Module):
+    """Layer norm with scale and shift from the time vector; the scale comes first here (spec 1.4-4)."""
+
+    def __init__(self, width: int, operations, **factory):
+        super().__init__()
+        self.linear = operations.Linear(width, 2 * width, **factory)
+
+    def forward(self, x: Tensor, time: Tensor, index: Tensor) -> Tensor:  # (N, width), (R, width), (N,)
+        scale, shift = self.linear(F.silu(time)).chunk(2, dim=-1)
+        return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale)[index] + shift[index]
+
+
+class MaskedRegionTransformer(nn.Module):
+    """Predicts the velocity eps - x0 of every token of a packed batch.
+
+    `operations` supplies Linear, Embedding and RMSNorm (default: torch.nn), so that a runtime can cast, offload or
+    quantise weights.
+    """
+
+    def __init__(self, config: TransformerConfig, dtype=None, device=None, operations=nn):
+        super().__init__()
+        factory = {"dtype": dtype, "device": device}
+        self.config = config
+        self.img_in = operations.Linear(config.in_channels, config.width, **factory)
+        self.txt_norm = operations.RMSNorm(config.text_dim, eps=1e-6, elementwise_affine=True, **factory)
+        self.txt_in = operations.Linear(config.text_dim, config.width, **factory)
+        self.time_text_embed = TimeTextEmbed(config, operations, **factory)
+        if config.condition_embedding:
+            self.cond_token_embed = operations.Embedding(1, config.width, **factory)
+        blocks = [TransformerBlock(config, operations, **factory) for _ in range(config.num_layers)]
+        self.transformer_blocks = nn.ModuleList(blocks)
+        self.norm_out = AdaptiveOutputNorm(config.width, operations, **factory)
+        self.proj_out = operations.Linear(config.width, config.in_channels, **factory)
+
+    def _embed(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        hidden = self.img_in(tokens).to(tokens.dtype)  # the residual stream keeps the input's precision
+        if self.config.condition_embedding:
+            embedding = self.cond_token_embed(torch.zeros(1, dtype=torch.long, device=tokens.device))  # (1, width)
+            hidden = hidden + condition[:, None].to(hidden.dtype) * embedding.to(hidden.dtype)
+        return hidden
+
+    def _token_rows(self, batch: PackedBatch) -> TokenRows:
+        """Row b is sample b's noise level; one more row, the last, is the noise level 0 of clean tokens."""
+        image = batch.sample_of_token()
+        if self.config.clean_timestep == "zero":
+            image = torch.where(batch.clean, len(batch.lengths), image)
+        return TokenRows(image, batch.sample_of_text())
+
+    def forward(
+        self,
+        tokens: Tensor,
+        timestep: Tensor,
+        batch: PackedBatch,
+        attend: Attention = F.scaled_dot_product_attention,
+    ) -> Tensor:
+        """Velocity (N, 64) of every token: `tokens` (N, 64) noisy and clean, `timestep` (B,) the noise level in 0..1."""
+        image = self._embed(tokens, batch.condition)
+        text = self.txt_in(self.txt_norm(batch.text)).to(batch.text.dtype)
+        time = self.time_text_embed(torch.cat([timestep, timestep.new_zeros(1)]), tokens.dtype)  # (B + 1, width)
+        rows = self._token_rows(batch)
+        axes, theta = self.config.rope_axes, self.config.rope_theta
+        angles = JointAngles(
+            rotation_angles(batch.positions, axes, theta), rotation_angles(batch.text_positions, axes, theta)
+        )
+        lengths = JointLengths(batch.lengths, batch.text_lengths)
+        for block in self.transformer_blocks:
+            image, text = block(image, text, time, rows, angles, lengths, attend)
+        return self.proj_out(self.norm_out(image, time, batch.sample_of_token()))
