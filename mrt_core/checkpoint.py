@@ -23,6 +23,7 @@ from .detection import (
     QWEN_HEAD_DIM,
     TEXT_PREFIX,
     TOKENIZER_KEY,
+    UNFILLED,
     CheckpointReport,
     Family,
     inspect_checkpoint,
@@ -89,7 +90,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint, dtype: torch.dtype
 def load_checkpoint(
     path: Path | str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> Checkpoint:
-    """Load an MRT or Qwen-Image file as `dtype`; on the CPU, weights stored so already stay in the mapped file.
+    """Load an MRT or Qwen-Image file; tensors are read one at a time and cast to `dtype`, so that memory holds them once.
 
     Raises MRTError, in one sentence, for a file that is not such a checkpoint or whose tensors do not fit exactly.
     """
@@ -103,7 +104,7 @@ def load_checkpoint(
             yield name.removeprefix(prefix), tensor
 
     state = {name: tensor.to(dtype) for name, tensor in read(report.prefix) if name != ZERO_TIMESTEP_MARKER}
-    transformer = _assign(MaskedRegionTransformer(info.transformer, device="meta"), state)
+    transformer = _assign(MaskedRegionTransformer(info.transformer, device="meta", operations=UNFILLED), state)
     autoencoder = text_encoder = None
     if names[AUTOENCODER_PREFIX]:
         canonical = canonical_autoencoder_state(dict(read(AUTOENCODER_PREFIX)))
@@ -111,7 +112,9 @@ def load_checkpoint(
         autoencoder = _assign(Autoencoder(info.autoencoder, device="meta"), state)
     if info.text_encoder is not None:
         state = {name: tensor.to(dtype) for name, tensor in read(TEXT_PREFIX)}
-        text_encoder = _assign(SmallTextEncoder(info.text_encoder, report.tokenizer, device="meta"), state)
+        text_encoder = _assign(
+            SmallTextEncoder(info.text_encoder, report.tokenizer, device="meta", operations=UNFILLED), state
+        )
     return Checkpoint(transformer, autoencoder, text_encoder, info)
 
 

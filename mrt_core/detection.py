@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
@@ -43,6 +44,14 @@ PART_WORDS = {
 }  # fmt: skip
 QWEN_HEAD_DIM = 128  # the one whose rotary axes are known without metadata
 SHAPE_SOURCES = {"img_in.weight": 2, "txt_norm.weight": 1, "transformer_blocks.0.attn.norm_q.weight": 1}  # name: rank
+
+
+class _Embedding(nn.Embedding):
+    def reset_parameters(self) -> None:
+        """Leave the weights alone: filling them on the meta device would import sympy, for more than a second."""
+
+
+UNFILLED = SimpleNamespace(**{**vars(nn), "Embedding": _Embedding})  # operations for modules whose weights come later
 
 
 class Family(StrEnum):
@@ -180,7 +189,7 @@ def _inspect_transformer(header: SafetensorsHeader, parts: _Parts, facts: dict) 
         comparison.missing += [parts.prefix + name for name in SHAPE_SOURCES if not _is_usable(parts.transformer, name)]
     else:
         _require_tensors(facts, config.num_layers)
-        module = MaskedRegionTransformer(config, device="meta")
+        module = MaskedRegionTransformer(config, device="meta", operations=UNFILLED)
         plain = {name: shape for name, shape in parts.transformer.items() if not is_quantisation_tensor(name)}
         comparison.add(module, plain, parts.prefix)
     autoencoder = info.autoencoder if info else AutoencoderConfig()
@@ -295,7 +304,7 @@ def _compare_text_encoder(
         return None
     _require_tensors(facts, config.num_layers)
     tokenizer = _read_tokenizer(header.metadata.get(TOKENIZER_KEY), config)
-    comparison.add(SmallTextEncoder(config, tokenizer, device="meta"), shapes, TEXT_PREFIX)
+    comparison.add(SmallTextEncoder(config, tokenizer, device="meta", operations=UNFILLED), shapes, TEXT_PREFIX)
     return tokenizer
 
 

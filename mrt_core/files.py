@@ -129,7 +129,7 @@ def _check_entry(entry: object, damaged: MRTError) -> tuple[TensorEntry, int]:
 
 
 def read_tensors(path: Path, names: Iterable[str], device: str | torch.device = "cpu") -> Iterator[tuple[str, Tensor]]:
-    """The named tensors of a safetensors file one after another, as stored; on the CPU, views of the mapped file."""
+    """The named tensors of a safetensors file, as stored, read one after another."""
     try:
         with safe_open(path, "pt", device=str(device)) as file:
             for name in names:

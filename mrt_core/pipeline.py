@@ -4,6 +4,7 @@ pipeline = Pipeline.load()
 stack, = pipeline.text_to_layers(layout)
 """
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,10 +21,13 @@ from .layers import Layer, LayerStack
 from .layout import Layout, Region
 from .regions import RegionCodec, places, slot_pixels
 from .sampling import Denoiser, Progress, SeededNoise, euler, guided, renoise
+from .scaling import enlarge, scale_assets, scale_layout, scale_stack, working_frame
 from .schedule import shifted_sigmas, teacher_sigmas
 from .sequence import PackedBatch, Role, SampleLayout, Slot, pack_samples, patchify, split_slots
 from .tasks import EMPTY_PROMPT, Task, default_prompt, plan
 from .text import TextEncoder
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,20 @@ class Pipeline:
             raise MRTError(
                 f"the checkpoint was trained for {', '.join(self.info.tasks)} and not for {request.task}; use one that was"
             )
-        packed = self.sample_latents(request, options)
-        return [self._assemble(request, tokens, seed) for tokens, seed in zip(packed, options.seeds, strict=True)]
+        small = self._at_working_size(request)
+        packed = self.sample_latents(small, options)
+        made = [self._decode(small, tokens) for tokens in packed]
+        return [_assemble(request, layers, seed) for layers, seed in zip(made, options.seeds, strict=True)]
+
+    def _at_working_size(self, request: Request) -> Request:
+        """The request, scaled down where its frame is much larger than what the checkpoint was trained at."""
+        frame = working_frame(request.layout.frame, self.info.frame_area)
+        if frame == request.layout.frame:
+            return request
+        log.info("sampling at %d x %d px, the size that the checkpoint knows", *frame)
+        layout = scale_layout(request.layout, frame)
+        stack = scale_stack(request.stack, frame)
+        return replace(request, layout=layout, stack=stack, assets=scale_assets(request.assets, layout))
 
     def sample_latents(self, request: Request, options: SamplingOptions) -> list[Tensor]:
         """One packed sequence (N, 64) per seed: sampled tokens on noisy slots, exactly what went in on clean ones."""
@@ -229,20 +245,29 @@ class Pipeline:
 
         return denoise
 
-    def _assemble(self, request: Request, tokens: Tensor, seed: int) -> LayerStack:
-        """The stack: layers that were given as they were, layers that were made decoded and cropped to their boxes."""
+    def _decode(self, request: Request, tokens: Tensor) -> dict[int, Layer]:
+        """The layers that were made, decoded and cropped to their boxes, by their place in the stack."""
         sample, layout = request.sample, request.layout
         latents = split_slots(tokens.float(), sample)
         made = [n for n, slot in enumerate(sample.slots) if not slot.clean and slot.role is not Role.COMPOSITE]
         slots = [sample.slots[n] for n in made]
         images = self.codec.decode([latents[n] for n in made], places(sample, slots))
         regions = [layout.background_region, *layout.regions]
-        layers = dict(enumerate(request.stack.layers)) if request.targets else {}
-        for slot, image in zip(slots, images, strict=True):
-            index = slot.layer_index - 1
-            layers[index] = _cut_out(image, slot, layout, regions[index])
-        metadata = {"task": str(request.task), "prompt": request.prompt, "seed": seed}
-        return LayerStack(layout.frame, tuple(layers[index] for index in range(len(regions))), metadata)
+        return {
+            slot.layer_index - 1: _cut_out(image, slot, layout, regions[slot.layer_index - 1])
+            for slot, image in zip(slots, images, strict=True)
+        }
+
+
+def _assemble(request: Request, made: Mapping[int, Layer], seed: int) -> LayerStack:
+    """The stack of a request: layers that were given as they were, layers that were made at the size of their boxes."""
+    layers = dict(enumerate(request.stack.layers)) if request.targets else {}
+    regions = [request.layout.background_region, *request.layout.regions]
+    for index, layer in made.items():
+        box = whole_pixels(regions[index].box)
+        layers[index] = layer if layer.box == box else enlarge(layer, box)
+    metadata = {"task": str(request.task), "prompt": request.prompt, "seed": seed}
+    return LayerStack(request.layout.frame, tuple(layers[index] for index in range(len(regions))), metadata)
 
 
 def whole_pixels(box: Box) -> Box:

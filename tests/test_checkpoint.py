@@ -99,7 +99,7 @@ def test_weights_are_cast_as_they_load_and_can_be_trained(checkpoint, saved):
     assert weight.requires_grad
     stored = load_checkpoint(saved, dtype=torch.bfloat16).transformer.img_in.weight
     with torch.no_grad():
-        stored.fill_(1.0)  # a private copy of the mapped file
+        stored.fill_(1.0)  # leaves the file alone
     assert not torch.equal(load_file(saved)["img_in.weight"], stored)
 
 

@@ -70,7 +70,7 @@ def test_renoise_noises_its_estimate_anew(steps):
     assert torch.allclose(renoise(denoise, start(0), sigmas, lambda: next(remaining)), target, atol=1e-12)
     assert next(remaining, None) is None  # the last step draws none
     for (sigma, x), noise in zip(denoise.calls, [start(0), *fresh], strict=True):
-        assert torch.allclose(x, (1 - sigma) * target + sigma * noise, atol=1e-6)  # sigma was rounded to fp32
+        assert torch.allclose(x, (1 - sigma) * target + sigma * noise, atol=1e-12)
 
 
 # Progress

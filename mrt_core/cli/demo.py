@@ -17,8 +17,8 @@ from ..layers import LayerStack, composite
 from ..layout import Region
 from ..layout_json import load_layout
 from ..pipeline import Pipeline, SamplingOptions, with_background
+from ..scaling import resize
 from .common import add_model_options, add_sampling_options, load_pipeline, progress_bar, read_image, sampling_options
-from .make import resize_rgba
 
 INPUTS = Path(__file__).parent.parent / "data" / "demo"
 
@@ -69,7 +69,7 @@ def restyle_layer(pipeline: Pipeline, options: SamplingOptions) -> tuple[LayerSt
     document = with_background(load(INPUTS / "styled.psd"))
     top = len(document.layers) - 2
     height, width = document.layers[-1].pixels.shape[:2]
-    asset = resize_rgba(read_image(INPUTS / "asset.png"), (width, height))
+    asset = resize(read_image(INPUTS / "asset.png"), width, height)
     (stack,) = pipeline.restyle_layers(document, {top: asset}, options=options)
     return stack, None
 

@@ -5,9 +5,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from ..documents import check_destination, load, save
 from ..errors import MRTError
 from ..geometry import Box, Size
@@ -16,6 +13,7 @@ from ..layout import Layout, Region
 from ..layout_boxes import layout_from_any
 from ..layout_json import decode_json, load_layout, read_json_file
 from ..pipeline import Pipeline, SamplingOptions, with_background
+from ..scaling import resize
 from .common import add_model_options, add_sampling_options, load_pipeline, progress_bar, read_image, sampling_options
 
 
@@ -120,12 +118,6 @@ def run_restyle(options: argparse.Namespace) -> None:
         index = names.index(name)
         pixels = stack.layers[1 + index].pixels
         if number < len(options.asset):
-            size = (pixels.shape[1], pixels.shape[0])
-            pixels = resize_rgba(read_image(options.asset[number]), Size(*size))
+            pixels = resize(read_image(options.asset[number]), pixels.shape[1], pixels.shape[0])
         assets[index] = pixels
     _make(options, "restyle layers", lambda pipeline, s: pipeline.restyle_layers(stack, assets, options.prompt, s))
-
-
-def resize_rgba(pixels: np.ndarray, size: Size) -> np.ndarray:
-    """Straight RGBA uint8 resampled to `size`, with colour weighted by alpha."""
-    return np.asarray(Image.fromarray(pixels, "RGBA").resize(size, Image.Resampling.LANCZOS))

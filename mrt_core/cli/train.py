@@ -41,6 +41,8 @@ def add_commands(commands) -> None:
     teacher = _step(steps, "teacher", run_teacher, "train the transformer and its text encoder; works under torchrun")
     teacher.add_argument("--steps", type=int, default=TeacherTraining.steps)
     teacher.add_argument("--batch", type=int, default=TeacherTraining.batch, help="samples per device and step")
+    teacher.add_argument("--decay-share", type=float, default=TeacherTraining.decay_share, help="last part of the steps "
+                         "over which the learning rate falls to 0, default: %(default)s")  # fmt: skip
 
     finish = _step(steps, "bundle", run_bundle, "write one checkpoint of transformer, text encoder and autoencoder")
     finish.add_argument("-o", "--output", required=True, metavar="FILE")
@@ -76,7 +78,7 @@ def run_samples(options: argparse.Namespace) -> None:
 
 def run_teacher(options: argparse.Namespace) -> None:
     tokenizer = bundle.learned_tokenizer(options.folder, DesignSettings(frame_area=options.frame_area))
-    settings = TeacherTraining(steps=options.steps, batch=options.batch)
+    settings = TeacherTraining(steps=options.steps, batch=options.batch, decay_share=options.decay_share)
     train_teacher(options.folder / "teacher", options.folder / "samples", bundle.new_teacher(tokenizer), settings)
 
 

@@ -5,12 +5,14 @@ loaded back as a job. Source: Adobe XMP specification part 1, "Packet wrapper" a
 """
 
 import json
+import re
 from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from ..errors import MRTError
 
+_NOT_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 NAMESPACE = "urn:mrt:document:1.0"
 _PROPERTY = f"{{{NAMESPACE}}}job"
 _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -33,6 +35,11 @@ def to_json(job: dict[str, Any]) -> str:
         raise MRTError(
             f"The document's metadata cannot be stored as JSON ({error}); use only text, numbers, lists and dicts."
         ) from error
+
+
+def xml_text(text: str) -> str:
+    """`text` with a space for every character that XML 1.0 cannot hold."""
+    return _NOT_IN_XML.sub(" ", text)
 
 
 def to_xmp(job: dict[str, Any]) -> bytes:

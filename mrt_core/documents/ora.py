@@ -18,7 +18,7 @@ from ..geometry import Size
 from ..layers import PASS_THROUGH, Group, Layer, LayerStack, check_blend_modes, composite
 from .atomic import atomic_file
 from .budget import PixelBudget
-from .metadata import to_json
+from .metadata import to_json, xml_text
 from .png_zip import ZIP_DATE, decode_png, encode_png, open_zip, read_member, zip_budget
 
 _MIMETYPE = "image/openraster"
@@ -109,7 +109,7 @@ def load_ora(path: Path) -> LayerStack:
 def _write_node(node: Layer | Group, parent: ElementTree.Element, extras: list[dict[str, Any]], write: Any) -> None:
     """Append `node` to the XML, where the topmost comes first, and its own notes to `extras`, bottom to top."""
     attributes = {
-        "name": "".join(c if c.isprintable() else " " for c in node.name),  # XML cannot hold control characters
+        "name": xml_text(node.name),
         "opacity": repr(float(node.opacity)),
         "visibility": "visible" if node.visible else "hidden",
     }

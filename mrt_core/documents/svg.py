@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from ..layers import PASS_THROUGH, Group, Layer, LayerStack, check_blend_modes
 from .atomic import atomic_file
-from .metadata import to_json
+from .metadata import to_json, xml_text
 from .png_zip import encode_png
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def save_svg(stack: LayerStack, path: Path, overwrite: bool = False) -> None:
 
 
 def _write_node(node: Layer | Group, file: BinaryIO) -> None:
-    name = "".join(c if c.isprintable() else " " for c in node.name)
+    name = xml_text(node.name)
     style = [f"opacity:{node.opacity:.6g}"] if node.opacity < 1 else []
     if node.blend_mode != PASS_THROUGH:
         style += ["isolation:isolate"] if isinstance(node, Group) else []

@@ -98,7 +98,7 @@ BASELINES: dict[str, Callable[[Case], LayerStack]] = {"opaque crops": opaque_cro
 
 
 def evaluate(
-    pipeline: Pipeline, designs: int, tasks: Sequence[Task] = tuple(Task), options: SamplingOptions = SamplingOptions()
+    pipeline: Pipeline, designs: int, tasks: Sequence[Task], options: SamplingOptions
 ) -> Iterator[tuple[Task, int, Scores]]:
     """(task, design number, scores) as they come; design i is sampled with seed i."""
     for task in tasks:

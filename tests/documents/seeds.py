@@ -15,7 +15,7 @@ from psd_tools.psd.descriptor import Descriptor, DescriptorBlock, Double
 from psd_tools.psd.header import FileHeader
 from psd_tools.psd.image_data import ImageData
 from psd_tools.terminology import Key
-from torture import noise
+from torture import mask_group, noise
 
 from mrt_core.documents import save
 from mrt_core.documents.psd_writer import write_psd
@@ -62,7 +62,7 @@ def masked() -> bytes:
     layer.create_mask(picture("L", 3), top=1, left=2)
     group = document.create_group(name="group")
     group.append(document.create_pixel_layer(picture(seed=5), "inside"))
-    group.create_mask(picture("L", 4))
+    mask_group(group, picture("L", 4))
     return other(document)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from psd_tools import PSDImage
 from psd_tools.constants import BlendMode, Clipping, Resource, Tag
 from psd_tools.psd.image_resources import ImageResource
-from torture import LONG_NAME, names, noise, stored, torture_stack
+from torture import LONG_NAME, mask_group, names, noise, stored, torture_stack
 
 from mrt_core.documents import load, save
 from mrt_core.documents.metadata import from_xmp, to_xmp
@@ -175,7 +175,7 @@ def test_groups_and_their_masks(tmp_path: Path):
     group = document.create_group(name="g")
     group.append(add(document, np.full((4, 4, 4), 255, np.uint8), "inside", 2, 2))
     group.opacity, group.blend_mode, group.open_folder = 128, BlendMode.SCREEN, False
-    group.create_mask(Image.new("L", (3, 10), 102), top=0, left=0)
+    mask_group(group, Image.new("L", (3, 10), 102))
     stack = load_psd(saved(document, tmp_path))
     (back,) = stack.layers
     assert (back.name, back.opacity, back.blend_mode, back.closed) == ("g", 128 / 255, "screen", True)

@@ -1,6 +1,9 @@
 """A document that is hard on readers, and an independent float64 composite of it to compare with."""
 
 import numpy as np
+from PIL import Image
+from psd_tools.api.layers import Group as PSDGroup
+from psd_tools.psd.layer_and_mask import ChannelDataList
 
 from mrt_core.geometry import Size
 from mrt_core.layers import Group, Layer, LayerStack
@@ -80,6 +83,15 @@ def stored(layer: Layer) -> Layer:
     pixels = layer.pixels[top:bottom, left:right].copy()
     pixels[pixels[..., 3] == 0] = 0
     return Layer(pixels, layer.x + int(left), layer.y + int(top), layer.name)
+
+
+def mask_group(group: PSDGroup, levels: Image.Image) -> None:
+    """Give a psd-tools group a mask at its document's origin."""
+    group.create_mask(levels, top=0, left=0)
+    info = group._psd._record.layer_and_mask_information.layer_info
+    for index, (record, channels) in enumerate(zip(info.layer_records, info.channel_image_data, strict=True)):
+        # The group's start shares its list of channels, and now has one more than its record says.
+        info.channel_image_data[index] = ChannelDataList(list(channels)[: len(record.channel_info)])
 
 
 def names(nodes: tuple[Layer | Group, ...]) -> list[str]:
