@@ -14,7 +14,7 @@ def rotation_angles(positions: Tensor, axes: tuple[int, ...], theta: float) -> T
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotate the neighbouring pairs of `x` (N, heads, dim) by `angles` (N, dim / 2); computed in fp32."""
-    cos, sin = angles.cos()[:, None], angles.sin()[:, None]  # (N, 1, dim / 2)
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # each (N, heads, dim / 2)
-    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], -1).flatten(-2).to(x.dtype)
+    """Rotate the neighbouring pairs of `x` (N, heads, dim) by `angles` (N, dim / 2), as complex numbers in fp32."""
+    turns = torch.polar(torch.ones_like(angles), angles)[:, None]  # (N, 1, dim / 2)
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # (N, heads, dim / 2)
+    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)

@@ -163,10 +163,11 @@ class Modulation:
 
     def modulate(self, x: Tensor) -> Tensor:  # (S, width) -> (S, width)
         normed = F.layer_norm(x, x.shape[-1:], eps=1e-6)
-        return normed * (1 + self.scale)[self.index] + self.shift[self.index]
+        return normed * (1 + self.scale).index_select(0, self.index) + self.shift.index_select(0, self.index)
 
     def gated(self, x: Tensor, residual: Tensor) -> Tensor:  # residual + gate * x
-        return torch.addcmul(residual, self.gate[self.index].to(residual.dtype), x.to(residual.dtype))
+        gate = self.gate.index_select(0, self.index)
+        return torch.addcmul(residual, gate.to(residual.dtype), x.to(residual.dtype))
 
 
 class TransformerBlock(nn.Module):
@@ -212,7 +213,9 @@ class AdaptiveOutputNorm(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, index: Tensor) -> Tensor:  # (N, width), (R, width), (N,)
         scale, shift = self.linear(F.silu(time)).chunk(2, dim=-1)
-        return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale)[index] + shift[index]
+        return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale).index_select(0, index) + shift.index_select(
+            0, index
+        )
 
 
 class MaskedRegionTransformer(nn.Module):

@@ -21,7 +21,7 @@ MIXED_PLACES = [
 
 
 def to_network(pixels):
-    return 2 * torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 - 1
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
 def to_pixels(image):
@@ -131,7 +131,7 @@ def test_three_channel_autoencoder_sees_grey_and_decodes_opaque(rgb_autoencoder,
     alpha = image[..., 3:] / 255
     seen = image[..., :3] * alpha + 127.5 * (1 - alpha)
     (latent,) = codec.encode([image], [place])
-    expected = rgb_autoencoder.encode(to_network(seen.astype(np.float32)))
+    expected = rgb_autoencoder.encode(to_network(seen))
     assert (latent - expected[0]).abs().max() < 1e-5
     colours = image.copy()
     colours[image[..., 3] == 0, :3] = 200  # colour that nobody can see

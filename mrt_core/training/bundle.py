@@ -21,7 +21,7 @@ from ..transformer import TransformerConfig
 from .state import averaged_weights
 from .teacher import TeacherModel
 
-TINY_TRANSFORMER = TransformerConfig(num_layers=6, num_heads=4, head_dim=64, text_dim=192, rope_axes=(16, 24, 24))
+TINY_TRANSFORMER = TransformerConfig(num_layers=6, num_heads=4, head_dim=48, text_dim=192, rope_axes=(12, 18, 18))
 TINY_TEXT = SmallTextConfig()
 CAPTION_DESIGNS = 4000  # designs whose captions the tokenizer learns from
 

@@ -1,0 +1,109 @@
+"""What each of two processes does in `test_fsdp.py`: train sharded, and compare everything with the unsharded model.
+
+Started by torchrun as `fsdp_worker.py FOLDER`; FOLDER holds the samples and receives the training states.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from tiny_teacher import make_teacher
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from mrt_core.training.muon import muon_for
+from mrt_core.training.samples import read_shard
+from mrt_core.training.sharding import gather, place_like
+from mrt_core.training.state import TrainingState
+from mrt_core.training.teacher import TeacherTraining, _hidden_matrices, flow_matching_loss, train_teacher
+
+SETTINGS = TeacherTraining(steps=2, batch=2, warmup=1, save_every=1, reload_every=1)
+
+
+def training_state(model):
+    return TrainingState(model, muon_for(model, _hidden_matrices(model), 0.01, 1e-3, 0.01), ema_decay=0.9)
+
+
+def sharded(model):
+    for block in model.transformer.transformer_blocks:
+        fully_shard(block)
+    return fully_shard(model)
+
+
+def whole(model):
+    return {name: gather(parameter).detach() for name, parameter in model.named_parameters()}
+
+
+def check_gradients(samples):
+    """Each process has a sample of its own, only one of them with condition tokens; the gradient is the mean of both."""
+    alone, shared = make_teacher(1), sharded(make_teacher(1))
+
+    def loss(model, number):
+        torch.manual_seed(number)
+        return flow_matching_loss(model, [samples[number]], ["a cat"], torch.device("cpu"))
+
+    (loss(alone, 0) / 2 + loss(alone, 1) / 2).backward()
+    loss(shared, dist.get_rank()).backward()
+    for (name, expected), parameter in zip(alone.named_parameters(), shared.parameters(), strict=True):
+        assert (expected.grad is None) == (parameter.grad is None), name
+        if expected.grad is not None:
+            error = (gather(parameter.grad) - expected.grad).norm() / expected.grad.norm().clamp_min(1e-6)
+            assert error < 1e-3, (name, float(error))
+    assert gather(shared.transformer.cond_token_embed.weight.grad).norm() > 0
+
+
+def check_updates():
+    """Two steps with given gradients, so large that they are clipped, change a sharded model as they change a whole one."""
+    alone, shared = training_state(make_teacher(2)), training_state(sharded(make_teacher(2)))
+    for step in range(2):
+        torch.manual_seed(step)
+        for plain, part in zip(alone.module.parameters(), shared.module.parameters(), strict=True):
+            plain.grad = torch.randn_like(plain)
+            part.grad = place_like(plain.grad.clone(), part)
+        norms = alone.apply_gradients(0.5), shared.apply_gradients(0.5)
+        assert abs(norms[0] - norms[1]) < 1e-4 * norms[0], norms
+    parameters = whole(shared.module)
+    for name, expected in alone.module.named_parameters():
+        assert (parameters[name] - expected).abs().max() < 1e-5, name
+        assert (gather(shared.ema.average[name]) - alone.ema.average[name]).abs().max() < 1e-5, name
+
+
+def check_resuming(path, folder):
+    """A sharded model takes over a whole state, and gives the same one back."""
+    model = sharded(make_teacher(3))
+    state = training_state(model)
+    assert state.resume(path) == {}
+    assert state.step == SETTINGS.steps
+    assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+    stored = load_file(path)
+    for name, parameter in whole(model).items():
+        assert torch.equal(parameter, stored[f"model.{name}"]), name
+    state.save(folder / "again.safetensors", {})
+    dist.barrier()
+    again = load_file(folder / "again.safetensors")
+    assert again.keys() == stored.keys()
+    assert all(torch.equal(again[name], stored[name]) for name in stored)
+    for parameter in model.parameters():  # the moments are usable, not only stored
+        parameter.grad = torch.ones_like(parameter)
+    state.apply_gradients(1.0)
+    assert all(bool(parameter.isfinite().all()) for parameter in whole(model).values())
+
+
+def main(folder: Path) -> None:
+    train_teacher(folder / "teacher", folder / "samples", make_teacher(0), SETTINGS)
+    assert dist.get_world_size() == 2
+    samples = read_shard(folder / "samples" / "samples-0000-00000.safetensors")
+    dist.barrier()
+    check_gradients(samples)
+    check_updates()
+    check_resuming(folder / "teacher" / "state.safetensors", folder)
+    dist.barrier()
+    if dist.get_rank() == 0:
+        (folder / "done").touch()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
