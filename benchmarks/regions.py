@@ -1,6 +1,6 @@
 """Seconds per step and peak memory: packed regions against full-canvas layers of the same model, in one run.
 
-    python benchmarks/regions.py [--device cuda] [--canvas 512] [--layers 4 8 20 50]
+    python benchmarks/regions.py [--device cuda] [--canvas 256] [--layers 4 8 20 50]
 
 Every layer covers a tenth of the canvas. The model has Qwen-Image's shape at a smaller width, with random weights: cost
 depends on the tokens, not on what they hold. Each measurement is a process of its own, so that its peak memory is its own.
@@ -72,7 +72,7 @@ def in_new_process(kind: str, layers: int, options: argparse.Namespace) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--canvas", type=int, default=512, help="side in px")
+    parser.add_argument("--canvas", type=int, default=256, help="side in px")
     parser.add_argument("--layers", type=int, nargs="+", default=[4, 8, 20, 50])
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--only", nargs=2, metavar=("KIND", "LAYERS"), help=argparse.SUPPRESS)

@@ -123,7 +123,6 @@ def test_every_box_has_its_tokens_on_the_canvas(frame, layers):
         assert token_box_pixels(tokens, canvas) == snap_outward(box)
 
 
-@pytest.mark.xfail(strict=True, reason="snap_outward takes the rounding error of x + width for a px of its own")
 def test_float_noise_adds_no_token():
     overflow = Box(-216, 0, 20, 16)
     box = Box(-141.2, 0, 557.2, 16)  # its right edge is 416.00000000000006

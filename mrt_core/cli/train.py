@@ -51,6 +51,9 @@ def add_commands(commands) -> None:
     finish.add_argument("--cfg", type=float, default=1.0, help="default guidance scale, default: %(default)s")
     finish.add_argument("--shift", type=float, default=1.0, help="default schedule shift, default: %(default)s")
 
+    unpack = _step(steps, "unpack", run_unpack, "start a run folder from a bundled checkpoint, to train it further")
+    unpack.add_argument("checkpoint", type=Path)
+
 
 def _step(steps, name: str, run, text: str) -> argparse.ArgumentParser:
     parser = steps.add_parser(name, help=text, description=text)
@@ -88,3 +91,8 @@ def run_bundle(options: argparse.Namespace) -> None:
     teacher = bundle.new_teacher(tokenizer)
     bundle.write_checkpoint(options.output, options.folder, teacher, sampling, options.frame_area, options.region_mode)
     print(options.output)
+
+
+def run_unpack(options: argparse.Namespace) -> None:
+    bundle.unpack_checkpoint(options.checkpoint, options.folder)
+    print(options.folder)

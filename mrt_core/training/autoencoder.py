@@ -135,8 +135,15 @@ def finish_autoencoder(folder: Path) -> None:
     model = Autoencoder(AutoencoderConfig(base_width=len(weights["decoder.norm_out.gamma"])))
     model.load_state_dict(weights)
     mean, std = latent_statistics(model, crops(AutoencoderTraining(), seed=1_000_000))
-    config = asdict(replace(model.config, latent_mean=mean, latent_std=std))
-    save_atomically(weights, folder / "autoencoder.safetensors", {"config": json.dumps(config)})
+    model.config = replace(model.config, latent_mean=mean, latent_std=std)
+    save_autoencoder(folder, model)
+
+
+def save_autoencoder(folder: Path, model: Autoencoder) -> None:
+    """Write `folder`/autoencoder.safetensors: weights and sizes with latent statistics."""
+    save_atomically(
+        model.state_dict(), folder / "autoencoder.safetensors", {"config": json.dumps(asdict(model.config))}
+    )
 
 
 def train_autoencoder(folder: Path, settings: AutoencoderTraining, base_width: int = 16, device: str = "cpu") -> None:

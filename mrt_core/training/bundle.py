@@ -10,14 +10,16 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from ..autoencoder import Autoencoder, AutoencoderConfig
-from ..checkpoint import Checkpoint, save_checkpoint
+from ..checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..checkpoint_info import CheckpointInfo, Sampling
 from ..designs.generator import DesignSettings, generate_design
 from ..errors import MRTError
+from ..files import save_atomically
 from ..layout import layer_prompt
 from ..tasks import HARMONIZE
 from ..text import SmallTextConfig, train_tokenizer
 from ..transformer import TransformerConfig
+from .autoencoder import save_autoencoder
 from .state import averaged_weights
 from .teacher import TeacherModel
 
@@ -72,3 +74,21 @@ def write_checkpoint(
         sampling=sampling,
     )
     save_checkpoint(path, Checkpoint(teacher.transformer, autoencoder, teacher.text_encoder, info))
+
+
+def unpack_checkpoint(path: Path, folder: Path) -> None:
+    """The reverse of `write_checkpoint`: a run folder whose next teacher steps go on from a checkpoint's weights."""
+    checkpoint = load_checkpoint(path)
+    if checkpoint.autoencoder is None or checkpoint.text_encoder is None:
+        raise MRTError(
+            f"{path.name} holds a transformer alone, but training goes on from a bundled checkpoint; give one"
+        )
+    state = folder / "teacher" / "state.safetensors"
+    if state.exists():
+        raise MRTError(f"{state} exists already and would be lost; give another run folder with --run")
+    save_autoencoder(folder / "autoencoder", checkpoint.autoencoder)
+    checkpoint.text_encoder.tokenizer.save(str(folder / "tokenizer.json"))
+    weights = {f"transformer.{name}": tensor for name, tensor in checkpoint.transformer.state_dict().items()}
+    weights |= {f"text_encoder.{name}": tensor for name, tensor in checkpoint.text_encoder.state_dict().items()}
+    tensors = {f"{kind}.{name}": tensor.clone() for kind in ("model", "ema") for name, tensor in weights.items()}
+    save_atomically(tensors, state, {"training": json.dumps({"step": 0})})

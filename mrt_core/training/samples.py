@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 ROLES = tuple(Role)
 TASK_SHARES: Mapping[Task, float] = {
-    Task.TEXT_TO_LAYERS: 0.25, Task.IMAGE_TO_LAYERS: 0.5, Task.ADD_LAYERS: 0.125, Task.RESTYLE_LAYERS: 0.125,
+    Task.TEXT_TO_LAYERS: 0.14, Task.IMAGE_TO_LAYERS: 0.64, Task.ADD_LAYERS: 0.11, Task.RESTYLE_LAYERS: 0.11,
 }  # fmt: skip
 GROUPING_SHARE = 0.3  # of designs whose layers are grouped
 BLANK_CAPTION_SHARE = 0.5  # of image-to-layers samples trained without a caption

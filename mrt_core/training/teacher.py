@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from ..sequence import SampleLayout, pack_samples
@@ -34,7 +35,7 @@ class TeacherTraining:
 
     steps: int = 20_000
     batch: int = 32
-    matrix_learning_rate: float = 0.01
+    matrix_learning_rate: float = 0.02
     learning_rate: float = 1e-3
     warmup: int = 100
     decay_share: float = 0.25
@@ -131,9 +132,10 @@ def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: Teache
     torch.manual_seed(settings.seed)
     model.to(device)
     if dist.is_initialized():
+        mesh = init_device_mesh(device.type, (dist.get_world_size(),))
         for block in model.transformer.transformer_blocks:
-            fully_shard(block)
-        fully_shard(model)
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)
     optimizer = muon_for(model, _hidden_matrices(model), settings.matrix_learning_rate, settings.learning_rate, 0.01)
     state = TrainingState(model, optimizer, settings.ema_decay)
     path = folder / "state.safetensors"

@@ -64,6 +64,8 @@ def check(path: Path) -> str:
         message = str(error)
         one_sentence = "\n" not in message and message.endswith(".") and len(message) < 600
         outcome = "refused" if one_sentence else f"BAD message: {message!r}"
+        if isinstance(error.__cause__, MemoryError):
+            outcome = "BAD memory: the reader asked for more than it may have"
     except BaseException as error:
         outcome = f"BAD error: {type(error).__name__}: {error}"
         if isinstance(error, KeyboardInterrupt):

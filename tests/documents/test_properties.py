@@ -52,7 +52,7 @@ nodes = st.recursive(layers(), groups, max_leaves=5)
 stacks = st.builds(
     LayerStack,
     st.builds(Size, st.integers(1, 50), st.integers(1, 50)),
-    st.lists(nodes, max_size=4).map(tuple),
+    st.lists(nodes, min_size=1, max_size=4).map(tuple),
     metadata,
 )
 

@@ -8,7 +8,11 @@ import pytest
 from PIL import Image
 from psd_tools import PSDImage
 from psd_tools.constants import BlendMode, Clipping, Resource, Tag
+from psd_tools.psd.descriptor import Bool, Descriptor, DescriptorBlock2, Double, Enumerated, UnitFloat
 from psd_tools.psd.image_resources import ImageResource
+from psd_tools.psd.tagged_blocks import TaggedBlock
+from psd_tools.terminology import Key
+from seeds import FOLDER
 from torture import LONG_NAME, mask_group, names, noise, stored, torture_stack
 
 from mrt_core.documents import load, save
@@ -160,6 +164,59 @@ def test_base_keeps_opacity_and_mode_apart_when_it_is_rendered(tmp_path: Path):
     (layer,) = load_psd(saved(document, tmp_path)).layers
     assert (layer.opacity, layer.blend_mode, layer.visible) == (0.2, "multiply", False)
     assert layer.pixels[..., 3].min() == 255
+
+
+def test_hidden_clipped_layer_stays_a_hidden_layer(tmp_path: Path):
+    document = rgb_document(tmp_path)
+    add(document, np.full((6, 6, 4), (255, 0, 0, 255), np.uint8), "base")
+    clip = add(document, np.full((6, 6, 4), (0, 255, 0, 255), np.uint8), "clip", 3, 3)
+    clip._record.clipping, clip.visible = Clipping.NON_BASE, False
+    stack = load_psd(saved(document, tmp_path))
+    assert [(layer.name, layer.visible) for layer in stack.layers] == [("base", True), ("clip", False)]
+    assert stack.layers[0].pixels[4, 4].tolist() == [255, 0, 0, 255] and stack.warnings == ()
+
+
+def test_colour_fill_layer_fills_the_frame(tmp_path: Path):
+    (layer,) = load_psd(FOLDER / "filled.psd").layers
+    assert layer.box == (0, 0, 12, 10) and {tuple(pixel) for pixel in layer.pixels.reshape(-1, 4)} == {
+        (10, 200, 90, 255)
+    }
+
+
+def overlay(red: float, green: float, blue: float) -> DescriptorBlock2:
+    """Photoshop's effects block with one colour overlay."""
+    color = Descriptor(name="", classID=b"RGBC")
+    for key, value in ((Key.Red, red), (Key.Green, green), (Key.Blue, blue)):
+        color[key] = Double(value)
+    effect = Descriptor(name="", classID=b"SoFi")
+    effect[Key.Enabled] = Bool(True)
+    effect[b"present"] = Bool(True)
+    effect[Key.Mode] = Enumerated(typeID=b"BlnM", enum=b"Nrml")
+    effect[Key.Opacity] = UnitFloat(100.0, unit=b"#Prc")
+    effect[Key.Color] = color
+    block = DescriptorBlock2(name="", classID=b"null", version=0, data_version=16)
+    block[b"masterFXSwitch"] = Bool(True)
+    block[b"SoFi"] = effect
+    return block
+
+
+def test_effects_are_drawn_and_named(tmp_path: Path):
+    document = rgb_document(tmp_path)
+    layer = add(document, np.full((4, 4, 4), (255, 0, 0, 255), np.uint8), "painted")
+    layer.tagged_blocks[Tag.OBJECT_BASED_EFFECTS_LAYER_INFO] = TaggedBlock(
+        key=Tag.OBJECT_BASED_EFFECTS_LAYER_INFO, data=overlay(0, 0, 255)
+    )
+    layer.opacity = 51
+    stack = load_psd(saved(document, tmp_path))
+    assert stack.warnings == ('Layer "painted": its effects are drawn approximately or not at all: ColorOverlay.',)
+    assert stack.layers[0].opacity == 0.2 and stack.layers[0].pixels[1, 1].tolist() == [0, 0, 255, 255]
+
+
+def test_blend_if_is_said(tmp_path: Path):
+    document = rgb_document(tmp_path)
+    layer = add(document, noise(4, 4, 1), "picky")
+    layer._record.blending_ranges.composite_ranges = [(0, 30000), (0, 65535)]
+    assert load_psd(saved(document, tmp_path)).warnings == ('Layer "picky": its "Blend If" ranges were left out.',)
 
 
 def test_fill_opacity_joins_opacity(tmp_path: Path):

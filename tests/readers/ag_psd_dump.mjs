@@ -5,7 +5,9 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
 const [file, folder] = process.argv.slice(2);
-const { readPsd } = createRequire(join(process.cwd(), 'package.json'))('ag-psd');
+const { initializeCanvas, readPsd } = createRequire(join(process.cwd(), 'package.json'))('ag-psd');
+const createImageData = (width, height) => ({ width, height, data: new Uint8ClampedArray(width * height * 4) });
+initializeCanvas(() => { throw new Error('no canvas is needed'); }, createImageData);
 const psd = readPsd(readFileSync(file), { useImageData: true, useRawThumbnail: true, logMissingFeatures: true });
 let count = 0;
 
@@ -26,7 +28,6 @@ writeFileSync(join(folder, 'document.json'), JSON.stringify({
   channels: psd.channels,
   children: psd.children.map(dump),
   resolution: resources.resolutionInfo?.horizontalResolution,
-  profile: !!resources.iccProfile || !!resources.iccUntaggedProfile,
   alphaNames: resources.alphaChannelNames,
   alphaIdentifiers: resources.alphaIdentifiers,
   thumbnail: resources.thumbnailRaw ? [resources.thumbnailRaw.width, resources.thumbnailRaw.height] : null,
