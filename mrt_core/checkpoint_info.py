@@ -86,6 +86,11 @@ class CheckpointInfo:
     frame_area: int = 1024 * 1024
     region_mode: str = "crop"
     sampling: Sampling = Sampling()
+    image_sampling: Sampling | None = None  # of image_to_layers, where it differs: a picture leaves less to be found
+
+    def sampling_for(self, task: Task) -> Sampling:
+        """How one task is meant to be sampled."""
+        return self.image_sampling if self.image_sampling and task is Task.IMAGE_TO_LAYERS else self.sampling
 
     def __post_init__(self):
         config, text = self.transformer, self.text_encoder
@@ -129,8 +134,8 @@ class CheckpointInfo:
         for name in ("transformer", "autoencoder"):
             _require(name in values, name, None, "there with its sizes")
         sections = {"transformer": TransformerConfig, "autoencoder": AutoencoderConfig, "sampling": Sampling}
-        if values.get("text_encoder") is not None:
-            sections["text_encoder"] = SmallTextConfig
+        optional = {"text_encoder": SmallTextConfig, "image_sampling": Sampling}
+        sections |= {name: section for name, section in optional.items() if values.get(name) is not None}
         for name, section in sections.items():
             if name in values:
                 values[name] = _read_section(section, values[name], f"{name}.")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checkpoint import Checkpoint, bundled_checkpoint, load_checkpoint
+from .checkpoint import Checkpoint, Sampling, bundled_checkpoint, load_checkpoint
 from .errors import MRTError
 from .geometry import Box, frame_box, token_box_pixels
 from .layers import Layer, LayerStack
@@ -47,7 +47,10 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class Request:
-    """One task on one layout: which slots there are, what the clean ones show, and the prompt."""
+    """One task on one layout: which slots there are, what the clean ones show, and the prompt.
+
+    Raises MRTError for targets that the layout does not have.
+    """
 
     task: Task
     layout: Layout
@@ -55,6 +58,9 @@ class Request:
     prompt: str
     targets: tuple[int, ...] = ()
     assets: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self):
+        plan(self.task, self.layout, self.targets)
 
     @property
     def sample(self) -> SampleLayout:
@@ -186,31 +192,21 @@ class Pipeline:
         noise = self._packed_noise(SeededNoise(options.seeds), sample).to(known)
         batch = self._batch(sample, [request.prompt] * count)
         tokens = known.repeat(count, 1)  # (count * N, 64)
-        cfg = options.cfg if options.cfg is not None else self.info.sampling.cfg
+        settings = self.info.sampling_for(request.task)
+        cfg = options.cfg if options.cfg is not None else settings.cfg
         denoise = self._denoiser(tokens, batch)
         if cfg != 1:
             negative = self._batch(sample, [options.negative] * count)
             denoise = guided(denoise, self._denoiser(tokens, negative), cfg)
-        sigmas = self.sigmas(sample, options)
+        sigmas = noise_levels(sample, settings, options)
         noisy = ~batch.clean
-        if self.info.sampling.solver == "renoise":
+        if settings.solver == "renoise":
             source = SeededNoise([seed + 1 for seed in options.seeds])
             fresh = lambda: self._packed_noise(source, sample).to(tokens)[noisy]  # noqa: E731
             tokens[noisy] = renoise(denoise, noise[noisy], sigmas, fresh, options.progress)
         else:
             tokens[noisy] = euler(denoise, noise[noisy], sigmas, options.progress)
         return list(tokens.split(sample.token_count))
-
-    def sigmas(self, sample: SampleLayout, options: SamplingOptions) -> Tensor:
-        """The noise levels of a run: the user's steps and shift, else the checkpoint's, else the teacher's rule."""
-        settings = self.info.sampling
-        if settings.sigmas is not None and options.steps in (None, settings.steps) and options.shift is None:
-            return torch.tensor(settings.sigmas)
-        steps = settings.steps if options.steps is None else options.steps
-        shift = settings.shift if options.shift is None else options.shift
-        if shift is None:
-            return teacher_sigmas(steps, sample.canvas_rows * sample.canvas_cols)
-        return shifted_sigmas(steps, shift)
 
     def _clean_tokens(self, request: Request) -> Tensor:
         """Packed tokens (N, 64) with the clean slots filled in and zeros elsewhere."""
@@ -257,6 +253,17 @@ class Pipeline:
             slot.layer_index - 1: _cut_out(image, slot, layout, regions[slot.layer_index - 1])
             for slot, image in zip(slots, images, strict=True)
         }
+
+
+def noise_levels(sample: SampleLayout, settings: Sampling, options: SamplingOptions) -> Tensor:
+    """The schedule (steps + 1,) of a run: the user's steps and shift, else the checkpoint's, else the teacher's rule."""
+    if settings.sigmas is not None and options.steps in (None, settings.steps) and options.shift is None:
+        return torch.tensor(settings.sigmas)
+    steps = settings.steps if options.steps is None else options.steps
+    shift = settings.shift if options.shift is None else options.shift
+    if shift is None:
+        return teacher_sigmas(steps, sample.canvas_rows * sample.canvas_cols)
+    return shifted_sigmas(steps, shift)
 
 
 def _assemble(request: Request, made: Mapping[int, Layer], seed: int) -> LayerStack:

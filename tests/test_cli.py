@@ -30,7 +30,7 @@ def folder(tmp_path, monkeypatch, checkpoint, layout, stack) -> Path:
     Path("latin.json").write_bytes('[{"x": 2, "y": 3, "width": 20, "height": 18, "label": "é"}]'.encode("latin-1"))
     Path("broken.json").write_text('{"frame": ', encoding="utf-8")
     Image.fromarray(composite(stack)).save("image.png")
-    Image.new("RGB", (10, 12), "red").save("asset.png")
+    Image.new("RGB", (20, 24), "red").save("asset.png")
     Path("fake.png").write_bytes(b"this is no picture")
     save(stack, "stack.psd")
     Path("taken.psd").write_bytes(b"mine")
@@ -195,7 +195,7 @@ MISTAKES = {
     "text layout.json -o nowhere/out.psd --checkpoint tiny.safetensors --steps 1": "choose a folder that exists",
     "image nothing.png layout.json -o out.psd": "nothing.png",
     "image fake.png layout.json -o out.psd": "fake.png cannot be read as an image",
-    "image asset.png layout.json -o out.psd": "10 x 12",
+    "image asset.png layout.json -o out.psd": "20 x 24",
     "image image.png latin.json -o out.psd": "not UTF-8",
     "image image.png nothing.json -o out.psd": "nothing.json",
     "image image.png broken.json -o out.psd": "not valid JSON",

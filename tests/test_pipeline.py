@@ -11,7 +11,7 @@ from mrt_core.errors import MRTError
 from mrt_core.geometry import Box, Size
 from mrt_core.layers import Layer, LayerStack, composite
 from mrt_core.layout import Layout, Region
-from mrt_core.pipeline import Pipeline, Request, SamplingOptions, insert_regions, with_background
+from mrt_core.pipeline import Pipeline, Request, SamplingOptions, insert_regions, noise_levels, with_background
 from mrt_core.regions import RegionCodec, places
 from mrt_core.schedule import shifted_sigmas, teacher_sigmas
 from mrt_core.sequence import Role, patchify
@@ -89,7 +89,7 @@ def test_the_model_sees_clean_slots_unchanged_at_every_step(checkpoint, requests
 
     monkeypatch.setattr(type(pipeline.transformer), "forward", record)
     (result,) = pipeline.sample_latents(request, SamplingOptions(seeds=(4,)))
-    sigmas = pipeline.sigmas(request.sample, SamplingOptions())
+    sigmas = noise_levels(request.sample, pipeline.info.sampling, SamplingOptions())
     assert [float(timestep) for _, timestep, _ in seen] == sigmas[:-1].tolist()
     for tokens, _, batch in seen:
         assert torch.equal(tokens[batch.clean], result[batch.clean])
@@ -218,12 +218,12 @@ def test_guidance_needs_the_negative_prompt_only_above_one(checkpoint, requests)
     assert same_pixels(made(), made(cfg=2.0))  # the checkpoint's own scale
 
 
-def test_schedule_settings(checkpoint, requests):
+def test_schedule_settings(requests):
     sample = requests[Task.TEXT_TO_LAYERS].sample
     tokens = 6 * 7
 
     def sigmas(sampling, **options):
-        return pipeline_of(checkpoint, sampling=sampling).sigmas(sample, SamplingOptions(**options))
+        return noise_levels(sample, sampling, SamplingOptions(**options))
 
     assert torch.equal(sigmas(Sampling(steps=4)), teacher_sigmas(4, tokens))
     assert torch.equal(sigmas(Sampling(steps=4), steps=7), teacher_sigmas(7, tokens))
@@ -231,6 +231,12 @@ def test_schedule_settings(checkpoint, requests):
     assert torch.equal(sigmas(Sampling(steps=4, shift=2.0), steps=2, shift=3.0), shifted_sigmas(2, 3.0))
     assert sigmas(STUDENT).tolist() == pytest.approx([1.0, 0.7, 0.3, 0.0])
     assert torch.equal(sigmas(STUDENT, shift=3.0), shifted_sigmas(3, 3.0))
+
+
+def test_image_to_layers_has_a_schedule_of_its_own(checkpoint, requests):
+    info = replace(checkpoint.info, sampling=Sampling(steps=3, cfg=1.0), image_sampling=Sampling(steps=2, cfg=1.0))
+    assert type(info).from_json(info.to_json()) == info
+    assert [info.sampling_for(task).steps for task in Task] == [3, 2, 3, 3]
 
 
 def test_progress_and_its_interruption(pipeline, requests):

@@ -18,16 +18,18 @@ from ..layout import Region
 from ..layout_json import load_layout
 from ..pipeline import Pipeline, SamplingOptions, with_background
 from ..scaling import resize
+from ..tasks import Task
 from .common import add_model_options, add_sampling_options, load_pipeline, progress_bar, read_image, sampling_options
 
 INPUTS = Path(__file__).parent.parent / "data" / "demo"
 
 
 class Result(NamedTuple):
-    """What one task made: the stack, how long it took in s, and the merged PSNR in dB where there is a truth."""
+    """What one task made: the stack, in how many steps and s, and the merged PSNR in dB where there is a truth."""
 
     task: str
     stack: LayerStack
+    steps: int
     seconds: float
     psnr: float | None
 
@@ -87,7 +89,6 @@ def run_demo(options: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pipeline = load_pipeline(options)
     sampling = sampling_options(options, (options.seed,))
-    steps = options.steps or pipeline.info.sampling.steps
     results = []
     for name, demo in DEMOS.items():
         started = time.monotonic()
@@ -97,7 +98,8 @@ def run_demo(options: argparse.Namespace) -> None:
         psnr = None if truth is None else merged_psnr(composite(stack), truth)
         save(stack, folder / f"{name}.psd", overwrite=True)
         save(stack, folder / name, overwrite=True)
-        results.append(Result(name, stack, seconds, psnr))
+        steps = options.steps or pipeline.info.sampling_for(Task(stack.metadata["task"])).steps
+        results.append(Result(name, stack, steps, seconds, psnr))
     sheet = assemble_sheet([Row(result.task, result.stack) for result in results])
     save_sheet(sheet, folder / "contact_sheet.png", overwrite=True)
     summary = [

@@ -51,6 +51,8 @@ def add_commands(commands) -> None:
     finish.add_argument("--cfg", type=float, default=1.0, help="default guidance scale, default: %(default)s")
     finish.add_argument("--shift", type=float, default=1.0, help="default schedule shift, default: %(default)s")
 
+    finish.add_argument("--image-steps", type=int, default=4, help="steps of image to layers, default: %(default)s")
+
     unpack = _step(steps, "unpack", run_unpack, "start a run folder from a bundled checkpoint, to train it further")
     unpack.add_argument("checkpoint", type=Path)
 
@@ -88,8 +90,10 @@ def run_teacher(options: argparse.Namespace) -> None:
 def run_bundle(options: argparse.Namespace) -> None:
     tokenizer = bundle.learned_tokenizer(options.folder, DesignSettings(frame_area=options.frame_area))
     sampling = Sampling(steps=options.sampling_steps, cfg=options.cfg, shift=options.shift)
+    image_sampling = Sampling(steps=options.image_steps, cfg=1.0, shift=options.shift)
+    settings = {"sampling": sampling, "image_sampling": image_sampling, "frame_area": options.frame_area}
     teacher = bundle.new_teacher(tokenizer)
-    bundle.write_checkpoint(options.output, options.folder, teacher, sampling, options.frame_area, options.region_mode)
+    bundle.write_checkpoint(options.output, options.folder, teacher, region_mode=options.region_mode, **settings)
     print(options.output)
 
 

@@ -67,9 +67,11 @@ def _place(rng: np.random.Generator, size: tuple[int, int], frame: Size, taken: 
     """A position for a new top layer that leaves the layers below visible, or None after twelve tries."""
     width, height = size
     margin = 0.45 if overflow else 0.0  # share of the layer that may hang outside
+    left, top = -margin * width, -margin * height
+    right = max(left, frame.width - (1 - margin) * width)  # a word may be wider than a small frame
+    bottom = max(top, frame.height - (1 - margin) * height)
     for _ in range(12):
-        x = rng.uniform(-margin * width, frame.width - (1 - margin) * width)
-        y = rng.uniform(-margin * height, frame.height - (1 - margin) * height)
+        x, y = rng.uniform(left, right), rng.uniform(top, bottom)
         box = Box(round(x), round(y), width, height)
         overlaps = [(intersection(box, other), other) for other in taken]
         if all(hit is None or hit.area <= settings.max_cover * min(other.area, box.area) for hit, other in overlaps):

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from ..autoencoder import Autoencoder, AutoencoderConfig
 from ..checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from ..checkpoint_info import CheckpointInfo, Sampling
+from ..checkpoint_info import CheckpointInfo
 from ..designs.generator import DesignSettings, generate_design
 from ..errors import MRTError
 from ..files import save_atomically
@@ -59,19 +59,18 @@ def new_teacher(tokenizer: Tokenizer, transformer: TransformerConfig = TINY_TRAN
     return TeacherModel(transformer, replace(TINY_TEXT, vocabulary=tokenizer.get_vocab_size()), tokenizer)
 
 
-def write_checkpoint(
-    path: Path, folder: Path, teacher: TeacherModel, sampling: Sampling, frame_area: int, mode: str
-) -> None:
-    """Bundle the averaged teacher of `folder`/teacher with its text encoder and autoencoder into one file."""
+def write_checkpoint(path: Path, folder: Path, teacher: TeacherModel, **settings) -> None:
+    """Bundle the averaged teacher of `folder`/teacher with its text encoder and autoencoder into one file.
+
+    `settings` are fields of CheckpointInfo: how to sample, the frame area in px, the region mode.
+    """
     teacher.load_state_dict(averaged_weights(folder / "teacher" / "state.safetensors"))
     autoencoder = load_trained_autoencoder(folder / "autoencoder")
     info = CheckpointInfo(
         transformer=teacher.transformer.config,
         autoencoder=autoencoder.config,
         text_encoder=teacher.text_encoder.config,
-        frame_area=frame_area,
-        region_mode=mode,
-        sampling=sampling,
+        **settings,
     )
     save_checkpoint(path, Checkpoint(teacher.transformer, autoencoder, teacher.text_encoder, info))
 

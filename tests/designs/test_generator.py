@@ -87,6 +87,12 @@ def test_frames(designs):
         assert min(abs(width / height - a / b) / (a / b) for a, b in ASPECTS) < 0.25
 
 
+def test_frames_smaller_than_a_word():
+    for seed in range(40):
+        design = generate_design(seed, DesignSettings(frame_area=32 * 32, overflow_share=0.0))
+        assert design.assets and len(design.assets) == len(design.layout.regions)
+
+
 def test_overflow_share(designs):
     share = np.mean([overflows(design) for design in designs])
     assert 0.15 < share < 0.45  # 40 % of designs may overflow, and then half of their layers

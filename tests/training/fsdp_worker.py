@@ -52,7 +52,7 @@ def check_gradients(samples):
         assert (expected.grad is None) == (parameter.grad is None), name
         if expected.grad is not None:
             error = (gather(parameter.grad) - expected.grad).norm() / expected.grad.norm().clamp_min(1e-6)
-            assert error < 1e-3, (name, float(error))
+            assert error < 0.02, (name, float(error))  # bfloat16 sums, in another order
     assert gather(shared.transformer.cond_token_embed.weight.grad).norm() > 0
 
 

@@ -205,7 +205,7 @@ def test_the_true_velocity_has_no_loss_and_clean_tokens_have_no_noise(samples):
 
 def test_an_untrained_teacher_predicts_nothing(samples):
     expected = loss_of(Oracle(torch.zeros(len(clean_mask(samples)), 64)), samples)
-    assert float(loss_of(make_teacher(0, noise=0), samples)) == pytest.approx(float(expected), rel=1e-6)
+    assert loss_of(make_teacher(0, noise=0), samples).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def new_state(seed=0, noise=0.0):
@@ -215,11 +215,11 @@ def new_state(seed=0, noise=0.0):
 
 def test_twenty_steps_lower_the_loss(samples):
     state = new_state()
-    first = float(loss_of(state.module, samples))
+    first = loss_of(state.module, samples).item()
     for _ in range(20):
         loss_of(state.module, samples).backward()
         state.apply_gradients(1.0)
-    assert loss_of(state.module, samples) < 0.8 * first
+    assert loss_of(state.module, samples).item() < 0.8 * first
 
 
 # The optimiser
