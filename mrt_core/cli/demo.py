@@ -106,7 +106,7 @@ def run_demo(options: argparse.Namespace) -> None:
         {
             "mode": r.task,
             "layers": len(r.stack.layers),
-            "steps": steps,
+            "steps": r.steps,
             "seconds": round(r.seconds, 2),
             "merged_psnr": r.psnr,
         }
