@@ -54,7 +54,7 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 def save_public(stack: LayerStack, path: Path) -> None:
     """As a program would with psd-tools' documented interface."""
-    document = PSDImage.new("RGB", stack.frame)
+    document = PSDImage.new("RGBA", stack.frame)  # "RGB" would turn the layers' alpha into masks
     for layer in stack.layers:
         document.create_pixel_layer(Image.fromarray(layer.pixels), layer.name, top=layer.y, left=layer.x)
     document.save(path)

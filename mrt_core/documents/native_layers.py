@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..errors import MRTError
 from ..geometry import Size
-from ..layers import BLEND_MODES, Layer, LayerStack
+from ..layers import BLEND_MODES, PASS_THROUGH, Group, Layer, LayerStack
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ MODES = tuple(mode for mode in BLEND_MODES if mode not in _NEAREST)
 
 
 def to_native(stack: LayerStack) -> dict[str, Any]:
-    """The LAYERS document of `stack`, its groups dissolved; warns by layer name of modes that LAYERS lacks."""
+    """The LAYERS document of `stack`, its groups dissolved; warns by name of modes and groups that LAYERS lacks."""
+    _warn_of_groups(stack.layers)
     items = []
     for z_index, layer in enumerate(stack.flat()):
         mode = _NEAREST.get(layer.blend_mode, layer.blend_mode)
@@ -51,6 +52,18 @@ def to_native(stack: LayerStack) -> dict[str, Any]:
             }
         )
     return {"version": VERSION, "canvas": (stack.frame.width, stack.frame.height), "layers": items}
+
+
+def _warn_of_groups(nodes: tuple[Layer | Group, ...]) -> None:
+    """Log each group that looks different when its layers stand alone with their share of its opacity."""
+    for group in nodes:
+        if not isinstance(group, Group):
+            continue
+        faded = group.opacity < 1 and len(group.layers) > 1
+        mixed = group.blend_mode == "normal" and any(child.blend_mode != "normal" for child in group.layers)
+        if faded or mixed or group.blend_mode not in (PASS_THROUGH, "normal"):
+            log.warning('Group "%s": LAYERS has no groups; without it its layers blend differently.', group.name)
+        _warn_of_groups(group.layers)
 
 
 def from_native(document: dict[str, Any]) -> LayerStack:

@@ -62,6 +62,23 @@ def test_groups_are_dissolved():
     assert (entry["opacity"], entry["visible"]) == (0.25, False)
 
 
+@pytest.mark.parametrize(
+    ("group", "warned"),
+    [
+        (Group((), "g"), False),
+        (Group((Layer(noise(2, 2, 0), 0, 0, "a"),) * 2, "g", blend_mode="normal"), False),
+        (Group((Layer(noise(2, 2, 0), 0, 0, "a"),), "g", opacity=0.5), False),
+        (Group((Layer(noise(2, 2, 0), 0, 0, "a"),) * 2, "g", opacity=0.5), True),
+        (Group((Layer(noise(2, 2, 0), 0, 0, "a", blend_mode="screen"),), "g", blend_mode="normal"), True),
+        (Group((Group((), "g", blend_mode="multiply"),), "outer"), True),
+    ],
+    ids=range(6),
+)
+def test_groups_that_matter_are_named(group, warned, caplog):
+    to_native(LayerStack(Size(2, 2), (group,)))
+    assert ('Group "g": LAYERS has no groups' in caplog.text) == warned
+
+
 def test_order_batches_masks_and_opaque_images():
     batch = torch.rand(2, 3, 4, 3)
     mask = torch.zeros(2, 3, 4)
