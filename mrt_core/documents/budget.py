@@ -1,6 +1,7 @@
 """How much a document may unpack to: a small file can describe a very large one."""
 
 from ..errors import MRTError
+from .wording import shown
 
 MAX_PIXELS = 2**29  # over all layers of a document: 2 GiB of 8-bit RGBA
 _FREE_PIXELS = 2**26  # what any file may unpack to
@@ -19,6 +20,6 @@ class PixelBudget:
         self.used += max(width, 0) * max(height, 0)
         if self.used > self.limit:
             raise MRTError(
-                f"With the {width} x {height} px of {name!r} the document unpacks to {self.used} pixels, and {self.limit} "
+                f"With the {width} x {height} px of {shown(name)} the document unpacks to {self.used} pixels, and {self.limit} "
                 "are allowed for a file of its size; crop or merge its layers."
             )

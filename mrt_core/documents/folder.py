@@ -21,6 +21,7 @@ from .atomic import atomic_file, refuse_existing
 from .budget import PixelBudget
 from .metadata import to_json
 from .png_zip import ZIP_DATE, decode_png, encode_png, open_zip, read_member, zip_budget
+from .wording import reason, shown
 
 MANIFEST = "manifest.json"
 FORMAT, VERSION = "mrt-layers", 1
@@ -124,7 +125,7 @@ def _read_document(read: ReadFile, where: str, budget: PixelBudget) -> LayerStac
         manifest = json.loads(read(MANIFEST))
         if manifest["format"] != FORMAT or manifest["version"] != VERSION:
             raise MRTError(
-                f'"{where}" is "{manifest["format"]}" version {manifest["version"]}; this reads "{FORMAT}" version '
+                f'"{where}" is {shown(manifest["format"])} version {shown(manifest["version"])}; this reads "{FORMAT}" version '
                 f"{VERSION}."
             )
         frame = Size(int(manifest["frame"]["width"]), int(manifest["frame"]["height"]))
@@ -133,7 +134,7 @@ def _read_document(read: ReadFile, where: str, budget: PixelBudget) -> LayerStac
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, MRTError):
             raise
-        raise MRTError(f'The manifest of "{where}" is damaged ({error!r}); save the document again.') from error
+        raise MRTError(f'The manifest of "{where}" is damaged ({reason(error)}); save the document again.') from error
 
 
 def _read_node(item: dict[str, Any], read: ReadFile, budget: PixelBudget) -> Layer | Group:
@@ -156,7 +157,7 @@ def _read_node(item: dict[str, Any], read: ReadFile, budget: PixelBudget) -> Lay
 def _plain_name(name: str) -> str:
     """`name`, refused when it points outside the document's own folder."""
     if not isinstance(name, str) or not name or name != Path(name).name or "\\" in name:
-        raise MRTError(f'The manifest names the image file "{name}"; only a plain file name beside it is read.')
+        raise MRTError(f"The manifest names the image file {shown(name)}; only a plain file name beside it is read.")
     return name
 
 

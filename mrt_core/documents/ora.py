@@ -20,6 +20,7 @@ from .atomic import atomic_file
 from .budget import PixelBudget
 from .metadata import to_json, xml_text
 from .png_zip import ZIP_DATE, decode_png, encode_png, open_zip, read_member, zip_budget
+from .wording import reason
 
 _MIMETYPE = "image/openraster"
 _JOB = "mrt.json"
@@ -101,7 +102,7 @@ def load_ora(path: Path) -> LayerStack:
         except MRTError:
             raise
         except (ValueError, RecursionError) as error:
-            raise MRTError(f'The layer stack of "{path}" is damaged ({error}); save it again.') from error
+            raise MRTError(f'The layer stack of "{path}" is damaged ({reason(error)}); save it again.') from error
         metadata = job.get("metadata")
         return LayerStack(frame, layers, metadata if isinstance(metadata, dict) else {}, tuple(reading.warnings))
 
@@ -144,7 +145,7 @@ def _parse(xml: bytes, path: Path) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(xml)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise MRTError(f'The layer stack of "{path}" is damaged ({error}); save it again.') from error
+        raise MRTError(f'The layer stack of "{path}" is damaged ({reason(error)}); save it again.') from error
 
 
 def _read_job(archive: zipfile.ZipFile) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """PNG images and ZIP archives, read with care: both can unpack to far more than they hold."""
 
 import io
+import os
 import warnings
 import zipfile
 import zlib
@@ -11,9 +12,11 @@ from PIL import Image
 
 from ..errors import MRTError
 from .budget import PixelBudget
+from .wording import reason, shown
 
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that equal stacks are equal bytes
-MAX_MEMBER_BYTES = 2**30  # of one file in an archive, unpacked
+# What one file in an archive may unpack to: PNG files are packed already, and descriptions are short.
+_FREE_BYTES, _BYTES_PER_BYTE = 2**24, 16
 
 _DAMAGE = (KeyError, OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -36,31 +39,47 @@ def decode_png(data: bytes, name: str, budget: PixelBudget) -> np.ndarray:
     except MRTError:
         raise
     except (OSError, ValueError, SyntaxError, zlib.error, Image.DecompressionBombError) as error:
-        raise MRTError(f"The image of layer {name!r} cannot be decoded ({error}); save the document again.") from error
+        raise MRTError(
+            f"The image of layer {shown(name)} cannot be decoded ({reason(error)}); save the document again."
+        ) from error
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
     """The archive at `path`, open for reading; raises MRTError when it is none."""
     try:
         return zipfile.ZipFile(path)
-    except (*_DAMAGE, NotImplementedError) as error:
-        raise MRTError(f'"{path}" is not a ZIP file that can be read ({error}); save the document again.') from error
+    except _DAMAGE as error:
+        raise MRTError(
+            f'"{path}" is not a ZIP file that can be read ({reason(error)}); save the document again.'
+        ) from error
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """One file of an archive; raises MRTError when it is missing, damaged or larger than `MAX_MEMBER_BYTES` unpacked."""
+    """One file of an archive; raises MRTError when it is missing or damaged, or unpacks to far more than the archive."""
+    size = _size(archive)
+    limit = _FREE_BYTES + _BYTES_PER_BYTE * size
     try:
+        if archive.getinfo(name).compress_size > size:
+            raise EOFError("it ends too early")  # before that much memory is asked for
         with archive.open(name) as member:
-            data = member.read(MAX_MEMBER_BYTES + 1)
+            data = member.read(limit + 1)
     except _DAMAGE as error:
-        raise MRTError(f'Cannot read {name!r} in "{archive.filename}" ({error}); save the document again.') from error
-    if len(data) > MAX_MEMBER_BYTES:
         raise MRTError(
-            f'{name!r} in "{archive.filename}" unpacks to more than {MAX_MEMBER_BYTES} bytes; save its layers smaller.'
+            f'Cannot read {shown(name)} in "{archive.filename}" ({reason(error)}); save the document again.'
+        ) from error
+    if len(data) > limit:
+        raise MRTError(
+            f'{shown(name)} in "{archive.filename}" unpacks to more than the {limit} bytes that are allowed for an archive '
+            "of its size; save the document again."
         )
     return data
 
 
 def zip_budget(archive: zipfile.ZipFile) -> PixelBudget:
     """How many pixels the images of an archive may unpack to."""
-    return PixelBudget(sum(member.compress_size for member in archive.infolist()))
+    return PixelBudget(_size(archive))
+
+
+def _size(archive: zipfile.ZipFile) -> int:
+    """The archive's size on disk, in bytes."""
+    return os.fstat(archive.fp.fileno()).st_size

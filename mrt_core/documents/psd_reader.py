@@ -24,6 +24,7 @@ from .metadata import from_xmp
 from .psd_nodes import Reading, read_nodes
 from .psd_pixels import merged_pixels
 from .psd_writer import DEFAULT_PPI
+from .wording import reason
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +73,8 @@ def _opened(path: Path) -> Iterator[tuple[PSDImage, PixelBudget]]:
     except MRTError:
         raise
     except Exception as error:  # a damaged file makes the parser raise errors of many kinds
-        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
         raise MRTError(
-            f'"{path}" is damaged or uses a feature that cannot be read ({reason}); save it again in the program it came '
+            f'"{path}" is damaged or uses a feature that cannot be read ({reason(error)}); save it again in the program it came '
             "from."
         ) from error
 

@@ -4,7 +4,7 @@
 
 Every input is a file of the seed corpus with a few changes: bits, bytes, 32-bit numbers, cut, repeated and swapped
 pieces. The reader must return a stack or raise MRTError in one sentence, within 5 s and 1 GB. Ends with figures and
-with status 1 if an input broke the rule; that input is kept beside the corpus in failures/.
+with status 1 if an input broke the rule; that input is kept in build/fuzz.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from mrt_core.documents import load
 from mrt_core.errors import MRTError
 
 CORPUS = Path(__file__).with_name("seeds")
+FAILURES = Path(__file__).parents[2] / "build" / "fuzz"
 MAX_SECONDS, MAX_BYTES = 5.0, 10**9
 _NUMBERS = (0, 1, 2, 7, 127, 128, 255, 256, 30_000, 32_767, 65_535, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 
@@ -96,10 +97,16 @@ def run(count: int, seed: int, failures: Path | None) -> dict[str, object]:
             if outcome.startswith("BAD"):
                 bad.append(outcome)
                 if failures is not None:
-                    failures.mkdir(exist_ok=True)
+                    failures.mkdir(parents=True, exist_ok=True)
                     (failures / f"{len(bad)}-{seeds[index].name}").write_bytes(path.read_bytes())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"count": count, "outcomes": dict(outcomes), "slowest_s": slowest, "peak_mib": peak, "bad": bad[:20]}
+    return {
+        "count": count,
+        "outcomes": dict(outcomes),
+        "slowest_s": slowest,
+        "peak_mib": peak,
+        "bad": [complaint[:300] for complaint in bad[:20]],
+    }
 
 
 def main() -> None:
@@ -108,7 +115,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    figures = run(options.count, options.seed, Path(__file__).with_name("failures"))
+    figures = run(options.count, options.seed, FAILURES)
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     sys.exit(1 if figures["bad"] else 0)
 

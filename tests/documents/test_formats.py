@@ -116,7 +116,7 @@ def test_overwritten_folder_loses_old_images_but_not_other_files(tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m | {"format": "other"}, r'is "other" version 1'),
+        (lambda m: m | {"format": "other"}, "is 'other' version 1"),
         (lambda m: m | {"version": 2}, "this reads"),
         (lambda m: {k: v for k, v in m.items() if k != "frame"}, "damaged"),
         (lambda m: m | {"layers": [{"name": "a"}]}, "damaged"),
@@ -153,6 +153,15 @@ def test_bomb_is_refused_before_it_is_unpacked(name, tmp_path: Path, monkeypatch
     with pytest.raises(
         MRTError, match="With the 4 x 4 px of 'a' the document unpacks to 16 pixels, and 15 are allowed"
     ):
+        load(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "member"), [("a.zip", "manifest.json"), ("a.ora", "stack.xml")])
+def test_description_that_unpacks_to_far_too_much_is_refused(name, member, tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mimetype", "image/openraster")
+        archive.writestr(member, b" " * 2**25)
+    with pytest.raises(MRTError, match=rf"'{member}' in .* unpacks to more than the \d+ bytes that are allowed"):
         load(tmp_path / name)
 
 
