@@ -161,12 +161,14 @@ def _draw_layer(target: np.ndarray, layer: Layer, x0: int, y0: int) -> None:
     pixels = layer.pixels[top - y : bottom - y, left - x : right - x]
     covered = target[:, top:bottom, left:right]
     alpha = pixels[..., 3].copy()  # contiguous: half the time of what follows
-    lowest, highest = alpha.min(), alpha.max()
-    if highest == 0:
+    shown = np.flatnonzero(alpha.max(axis=0))
+    if shown.size == 0:
         return
+    columns = slice(int(shown[0]), int(shown[-1]) + 1)
+    pixels, covered, alpha = pixels[:, columns], covered[..., columns], alpha[:, columns]
     if layer.blend_mode != "normal":
         _draw_planes(covered, np.moveaxis(premultiply(pixels), -1, 0) * np.float32(layer.opacity), layer.blend_mode)
-    elif lowest == 255 and layer.opacity >= 1:
+    elif layer.opacity >= 1 and alpha.min() == 255:
         for channel in range(3):
             np.multiply(pixels[..., channel], np.float32(1 / 255), out=covered[channel])
         covered[3] = 1

@@ -11,12 +11,13 @@ from psd_tools.compression import rle_impl
 
 
 def encode_plane(plane: np.ndarray, version: int) -> tuple[bytes, bytes]:
-    """A contiguous uint8 plane (height, width) as (row lengths, rows); lengths have 16 bits in PSD (1), 32 in PSB (2)."""
-    repeats = np.zeros(len(plane), bool)
-    repeats[1:] = (plane[1:] == plane[:-1]).all(axis=1)  # designs are full of equal rows
+    """A uint8 plane (height, width) as (row lengths, rows); lengths have 16 bits in PSD (1), 32 in PSB (2)."""
     rows: list[bytes] = []
-    for row, repeated in zip(plane, repeats.tolist(), strict=True):
-        rows.append(rows[-1] if repeated else rle_impl.encode(row.tobytes()))
+    previous = encoded = b""
+    for row in map(np.ndarray.tobytes, plane):
+        if row != previous:  # designs are full of equal rows
+            previous, encoded = row, rle_impl.encode(row)
+        rows.append(encoded)
     lengths = array.array("H" if version == 1 else "I", map(len, rows))
     if sys.byteorder == "little":
         lengths.byteswap()

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PPI = 72.0
 COMPRESSIONS = {"rle": Compression.RLE, "zip": Compression.ZIP_WITH_PREDICTION}
+_BAND_ROWS = 128  # rows encoded at a time: small enough for the processor's cache
 _CHANNELS = (ChannelID.TRANSPARENCY_MASK, ChannelID.CHANNEL_0, ChannelID.CHANNEL_1, ChannelID.CHANNEL_2)
 
 
@@ -232,13 +233,20 @@ def _channel_data(layer: Layer | None, version: int, compression: Compression) -
         yield from [Compression.RAW.to_bytes(2, "big")] * len(_CHANNELS)
         return
     height, width = layer.pixels.shape[:2]
-    shown = None
+    shown = layer.pixels[..., 3] != 0
     for channel in (3, 0, 1, 2):
-        plane = layer.pixels[..., channel].copy()
-        shown = plane != 0 if shown is None else shown
-        plane *= shown  # colour under transparency is invisible and does not compress
         if compression == Compression.RLE:
-            data = b"".join(encode_plane(plane, version))
+            bands = [
+                encode_plane(_shown_plane(layer, channel, shown, slice(top, top + _BAND_ROWS)), version)
+                for top in range(0, height, _BAND_ROWS)
+            ]
+            data = b"".join(lengths for lengths, _ in bands) + b"".join(rows for _, rows in bands)
         else:
+            plane = _shown_plane(layer, channel, shown, slice(height))
             data = zlib.compress(encode_prediction(plane.tobytes(), width, height, 8))
         yield compression.to_bytes(2, "big") + data
+
+
+def _shown_plane(layer: Layer, channel: int, shown: np.ndarray, rows: slice) -> np.ndarray:
+    """Some rows of one channel, 0 where the layer is transparent: invisible colour would not compress."""
+    return layer.pixels[rows, :, channel] * shown[rows]
