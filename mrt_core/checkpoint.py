@@ -20,13 +20,13 @@ from .checkpoint_info import CheckpointInfo, Sampling
 from .detection import (
     AUTOENCODER_PREFIX,
     INFO_KEY,
-    QWEN_HEAD_DIM,
     TEXT_PREFIX,
     TOKENIZER_KEY,
     UNFILLED,
     CheckpointReport,
     Family,
     inspect_checkpoint,
+    require_loadable,
     split_names,
 )
 from .errors import MRTError
@@ -96,7 +96,7 @@ def load_checkpoint(
     """
     path = Path(path)
     report = inspect_checkpoint(path)
-    info = _require_loadable(report)
+    info = require_loadable(report)
     names = split_names(read_header(path).tensors, report.prefix)
 
     def read(prefix: str) -> Iterator[tuple[str, Tensor]]:
@@ -121,27 +121,6 @@ def load_checkpoint(
 def _assign(module: Module, state: dict[str, Tensor]) -> Module:
     module.load_state_dict(state, strict=True, assign=True)  # no second copy of the weights
     return module
-
-
-def _require_loadable(report: CheckpointReport) -> CheckpointInfo:
-    name, what = report.path.name, report.what
-    if report.family is Family.OTHER:
-        raise MRTError(
-            f"{name} is {what}, but one .safetensors file with an MRT or Qwen-Image transformer was expected; {report.remedy}"
-        )
-    if report.quantised:
-        raise MRTError(
-            f"{name} is {what} quantised as {report.quantised}, but plain bf16, fp16, fp32 or fp8 weights were expected; "
-            "use the bf16 version of the file"
-        )
-    if report.differences:
-        raise MRTError(f"{name} is {what}, but its tensors do not fit: {report.differences}; {report.remedy}")
-    if report.info is None:
-        raise MRTError(
-            f"{name} is {what} of an unknown size: without metadata only heads of {QWEN_HEAD_DIM} channels are known; "
-            "use a file that carries the metadata `mrt`"
-        )
-    return report.info
 
 
 def bundled_checkpoint() -> Path:

@@ -132,6 +132,28 @@ def inspect_checkpoint(path: Path | str) -> CheckpointReport:
         raise MRTError(f"{path.name}: {error}") from error
 
 
+def require_loadable(report: CheckpointReport) -> CheckpointInfo:
+    """What a checkpoint says about itself; raises MRTError, in one sentence, when its weights cannot be used."""
+    name, what = report.path.name, report.what
+    if report.family is Family.OTHER:
+        raise MRTError(
+            f"{name} is {what}, but one .safetensors file with an MRT or Qwen-Image transformer was expected; {report.remedy}"
+        )
+    if report.quantised:
+        raise MRTError(
+            f"{name} is {what} quantised as {report.quantised}, but plain bf16, fp16, fp32 or fp8 weights were expected; "
+            "use the bf16 version of the file"
+        )
+    if report.differences:
+        raise MRTError(f"{name} is {what}, but its tensors do not fit: {report.differences}; {report.remedy}")
+    if report.info is None:
+        raise MRTError(
+            f"{name} is {what} of an unknown size: without metadata only heads of {QWEN_HEAD_DIM} channels are known; "
+            "use a file that carries the metadata `mrt`"
+        )
+    return report.info
+
+
 def _transformer_prefix(header: SafetensorsHeader) -> str | None:
     """What stands before the names of a Qwen-Image transformer; None when there is none."""
     if "training" in header.metadata:

@@ -27,11 +27,11 @@ class _Label(NamedTuple):
     top: int
 
 
-def draw_layout(layout: Layout, max_side: int = 1024) -> Image.Image:
+def draw_layout(layout: Layout, max_side: int = 1024, backdrop: Image.Image | None = None) -> Image.Image:
     """An RGB picture whose longer side is `max_side` px: the canvas, the frame, and each box with its z and name.
 
     The checkerboard is bright inside the frame and dark outside it, where boxes overflow. z is 0 for the background and
-    counts the layers from 1, the lowest.
+    counts the layers from 1, the lowest. `backdrop`, an RGB picture of any size, takes the place of the bright one.
     """
     if max_side < MIN_PICTURE_SIDE:
         raise MRTError(f"max_side is {max_side}, but a picture needs at least {MIN_PICTURE_SIDE} px; make it larger.")
@@ -50,7 +50,8 @@ def draw_layout(layout: Layout, max_side: int = 1024) -> Image.Image:
     frame = to_picture(frame_box(layout.frame))
     cell = max(4, max_side // 64)
     picture = _checkerboard(size, cell, CHECKER_OUTSIDE)
-    picture.paste(_checkerboard(size, cell, CHECKER_INSIDE).crop(_area(frame)), frame[:2])
+    inside = _checkerboard(size, cell, CHECKER_INSIDE).crop(_area(frame))
+    picture.paste(backdrop.resize(inside.size) if backdrop else inside, frame[:2])
 
     regions = [layout.background_region, *layout.regions]
     corners = [to_picture(region.box) for region in regions]

@@ -64,6 +64,9 @@ class QwenTextEncoder:
             states.append(hidden[0, self.dropped :])
         return states
 
+    def caption_indices(self, prompts: Sequence[str]) -> None:
+        """None: Qwen-Image's text stands apart from the layers."""
+
 
 def _template_tokens(tokenizer: Any) -> int:
     """How many tokens stand before the prompt, 34 in the public tokenizer: up to the user's turn and its three tokens."""

@@ -40,12 +40,14 @@ def guided(conditional: Denoiser, negative: Denoiser, scale: float, renormalise:
     def denoise(x: Tensor, sigma: float) -> Tensor:
         positive = conditional(x, sigma)
         velocity = negative(x, sigma).lerp(positive, scale)
-        if not renormalise:
-            return velocity
-        ratio = positive.norm(dim=-1, keepdim=True) / velocity.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-        return velocity * ratio
+        return renormalised(velocity, positive) if renormalise else velocity
 
     return denoise
+
+
+def renormalised(velocity: Tensor, like: Tensor) -> Tensor:
+    """`velocity` (..., 64) with each token's norm made that of the same token in `like`."""
+    return velocity * (like.norm(dim=-1, keepdim=True) / velocity.norm(dim=-1, keepdim=True).clamp_min(1e-12))
 
 
 class SeededNoise:

@@ -64,6 +64,26 @@ def text_start(slots: Sequence[Slot], canvas_rows: int, canvas_cols: int) -> int
     return max(canvas_rows // 2, canvas_cols // 2, layers)
 
 
+def text_positions(sample: "SampleLayout", count: int, captions: Tensor | None = None) -> Tensor:
+    """Positions (count, 3) of a sample's text: one after another on all axes, from `text_start` on (spec 1.6).
+
+    With `captions`, the index (count,) of the layer caption that each token belongs to, the tokens of the n-th caption
+    stand at the centre of the n-th layer that is made, so that a layer finds its caption by its place.
+    """
+    start = text_start(sample.slots, sample.canvas_rows, sample.canvas_cols)
+    positions = torch.arange(start, start + count)[:, None].repeat(1, 3)
+    if captions is not None:
+        made = [slot for slot in sample.slots if slot.role is Role.LAYER and not slot.clean]
+        for number, slot in enumerate(made):
+            positions[captions == number] = _centre_position(slot, sample.canvas_rows, sample.canvas_cols)
+    return positions
+
+
+def _centre_position(slot: Slot, canvas_rows: int, canvas_cols: int) -> Tensor:
+    positions = slot_positions(slot, canvas_rows, canvas_cols)
+    return positions[slot.box.rows // 2 * slot.box.cols + slot.box.cols // 2]
+
+
 class SampleLayout(NamedTuple):
     """The slots of one sample on a canvas of rows x cols tokens."""
 
@@ -107,24 +127,28 @@ def _repeat_index(lengths: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.arange(len(lengths), device=device).repeat_interleave(counts)
 
 
-def pack_samples(samples: Sequence[SampleLayout], text: Sequence[Tensor]) -> PackedBatch:
-    """Pack samples with their text states, each (T_i, text width), in order; everything lies on the text's device."""
+def pack_samples(
+    samples: Sequence[SampleLayout], text: Sequence[Tensor], captions: Sequence[Tensor] | None = None
+) -> PackedBatch:
+    """Pack samples with their text states, each (T_i, text width), in order; everything lies on the text's device.
+
+    `captions` may say which layer's caption each text token belongs to, (T_i,) per sample; see `text_positions`.
+    """
     device = text[0].device
-    positions, clean, condition, text_positions = [], [], [], []
-    for sample, states in zip(samples, text, strict=True):
+    positions, clean, condition, places = [], [], [], []
+    for sample, states, caption in zip(samples, text, captions or [None] * len(text), strict=True):
         rows, cols = sample.canvas_rows, sample.canvas_cols
         positions += [slot_positions(slot, rows, cols) for slot in sample.slots]
         clean.append(sample.expand([slot.clean for slot in sample.slots]))
         condition.append(sample.expand([slot.role is Role.CONDITION for slot in sample.slots]))
-        start = text_start(sample.slots, rows, cols)
-        text_positions.append(torch.arange(start, start + len(states))[:, None].expand(-1, 3))
+        places.append(text_positions(sample, len(states), caption))
     return PackedBatch(
         positions=torch.cat(positions).to(device),
         clean=torch.cat(clean).to(device),
         condition=torch.cat(condition).to(device),
         lengths=tuple(sample.token_count for sample in samples),
         text=torch.cat(list(text)),
-        text_positions=torch.cat(text_positions).to(device),
+        text_positions=torch.cat(places).to(device),
         text_lengths=tuple(len(states) for states in text),
     )
 

@@ -91,15 +91,24 @@ def plan(task: Task, layout: Layout, targets: Collection[int] = ()) -> SampleLay
 
 
 def default_prompt(task: Task, layout: Layout, targets: Collection[int] = ()) -> str:
-    """The prompt of a task when the user gives none: the layout's caption, the targets' captions, or the fixed one.
+    """The prompt of a task when the user gives none, in the forms that training prompts have.
 
-    A layout without a caption of its own is described by its regions' captions, as training captions describe designs.
+    Text to layers: every layer's caption in its tags, then the whole. Image to layers: the whole. Adding: the targets'
+    captions in tags. Restyling: a fixed one. A layout without a caption of its own is described by its regions' captions.
     """
     if task is Task.RESTYLE_LAYERS:
         return HARMONIZE
     if task is Task.ADD_LAYERS:
         return layer_prompt(region for index, region in enumerate(layout.regions) if index in targets)
-    return layout.caption or _describe(layout) or EMPTY_PROMPT
+    whole = layout.caption or _describe(layout)
+    if task is Task.TEXT_TO_LAYERS and any(region.caption for region in layout.regions):
+        return layered_prompt(layout, whole)
+    return whole or EMPTY_PROMPT
+
+
+def layered_prompt(layout: Layout, whole: str) -> str:
+    """Every layer's caption in its tags, in layer order, then the caption of the whole."""
+    return f"{layer_prompt(layout.regions)} {whole}"
 
 
 def _describe(layout: Layout) -> str:

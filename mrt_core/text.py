@@ -3,6 +3,7 @@
 Byte-level BPE accepts any script. The encoder is trained together with the transformer that reads it.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,12 +14,20 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 
 END = "<|end|>"  # closes every prompt, so that even an empty one has a token
+LAYER_CAPTION = re.compile("<layer>.*?</layer>", re.DOTALL)
+NO_CAPTION = -1
 
 
 class TextEncoder(Protocol):
     """Prompts to text states: one tensor (tokens, width) per prompt, without padding."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> list[Tensor]: ...
+
+    def caption_indices(self, prompts: Sequence[str]) -> list[Tensor] | None:
+        """Per prompt, which `<layer> caption </layer>` each token belongs to (tokens,), counted from 0, or NO_CAPTION.
+
+        None: the model was trained with text that stands apart from the layers, as Qwen-Image's does.
+        """
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,18 @@ class SmallTextEncoder(nn.Module):
         """Token ids of one prompt, cut to `max_tokens`, closed by END."""
         ids = self.tokenizer.encode(prompt.strip()).ids[: self.config.max_tokens - 1]
         return [*ids, self.tokenizer.token_to_id(END)]
+
+    def caption_indices(self, prompts: Sequence[str]) -> list[Tensor]:
+        """Which layer caption each token of each prompt belongs to (see `TextEncoder`)."""
+        return [self._caption_index(prompt.strip()) for prompt in prompts]
+
+    def _caption_index(self, prompt: str) -> Tensor:
+        starts = torch.tensor([start for start, _ in self.tokenizer.encode(prompt).offsets], dtype=torch.long)
+        starts = starts[: self.config.max_tokens - 1]
+        index = torch.full((len(starts) + 1,), NO_CAPTION)  # END belongs to none
+        for number, match in enumerate(LAYER_CAPTION.finditer(prompt)):
+            index[:-1][(starts >= match.start()) & (starts < match.end())] = number
+        return index
 
     def encode_prompts(self, prompts: Sequence[str]) -> list[Tensor]:
         """Text states, one (tokens, width) per prompt."""

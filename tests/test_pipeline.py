@@ -11,8 +11,9 @@ from mrt_core.errors import MRTError
 from mrt_core.geometry import Box, Size
 from mrt_core.layers import Layer, LayerStack, composite
 from mrt_core.layout import Layout, Region
-from mrt_core.pipeline import Pipeline, Request, SamplingOptions, insert_regions, noise_levels, with_background
+from mrt_core.pipeline import Pipeline, SamplingOptions, noise_levels
 from mrt_core.regions import RegionCodec, places
+from mrt_core.request import Request, insert_regions, with_background
 from mrt_core.schedule import shifted_sigmas, teacher_sigmas
 from mrt_core.sequence import Role, patchify
 from mrt_core.tasks import Task

@@ -14,6 +14,7 @@ from mrt_core.sequence import (
     patchify,
     slot_positions,
     split_slots,
+    text_positions,
     text_start,
     unpatchify,
 )
@@ -313,3 +314,28 @@ def test_condition_embedding_acts_on_condition_tokens_alone(make_transformer):
     handle.remove()
     assert torch.equal(whole, by_hand)
     assert (whole - run(model, CONDITIONED))[~IS_CONDITION].abs().max() > 1e-4  # others hear of it by attention
+
+
+# Text positions
+
+
+def test_a_caption_stands_where_its_layer_lies():
+    slots = (
+        Slot(Role.COMPOSITE, 0, TokenBox(0, 0, 8, 8), False),
+        Slot(Role.BACKGROUND, 1, TokenBox(0, 0, 8, 8), False),
+        Slot(Role.LAYER, 2, TokenBox(0, 0, 3, 3), True),  # given: no caption is about it
+        Slot(Role.LAYER, 3, TokenBox(2, 4, 3, 2), False),
+        Slot(Role.LAYER, 4, TokenBox(6, 6, 2, 2), False),
+    )
+    sample = SampleLayout(slots, 8, 8)
+    captions = torch.tensor([-1, 0, 0, 1, 1, -1])
+    positions = text_positions(sample, 6, captions)
+    assert positions[[1, 2]].tolist() == [[3, -1, 1]] * 2  # row 2 + 3 // 2 - 4, col 4 + 2 // 2 - 4
+    assert positions[[3, 4]].tolist() == [[4, 3, 3]] * 2
+    plain = text_positions(sample, 6)
+    assert torch.equal(positions[[0, 5]], plain[[0, 5]]) and plain[:, 0].tolist() == [5, 6, 7, 8, 9, 10]
+
+
+def test_captions_without_a_layer_stand_in_sequence():
+    sample = SampleLayout((Slot(Role.BACKGROUND, 1, TokenBox(0, 0, 2, 2), False),), 2, 2)
+    assert torch.equal(text_positions(sample, 3, torch.tensor([0, 0, 1])), text_positions(sample, 3))

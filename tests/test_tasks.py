@@ -90,7 +90,8 @@ def test_wrong_targets(layout, task, targets):
 
 
 def test_default_prompts(layout):
-    assert default_prompt(Task.TEXT_TO_LAYERS, layout) == "a cat in the sun"
+    every = "<layer> a sun </layer> <layer> a red cat </layer> <layer> the word sale </layer>"
+    assert default_prompt(Task.TEXT_TO_LAYERS, layout) == f"{every} a cat in the sun"
     assert default_prompt(Task.IMAGE_TO_LAYERS, layout) == "a cat in the sun"
     assert default_prompt(Task.RESTYLE_LAYERS, layout, (1,)) == "Harmonize these layers"
     assert default_prompt(Task.ADD_LAYERS, layout, (1,)) == "<layer> a red cat </layer>"
@@ -101,9 +102,9 @@ def test_default_prompts(layout):
 @pytest.mark.parametrize(
     ("captions", "background", "expected"),
     [
-        (("a", "b", "c"), "d", "a, b and c on d"),
-        (("a",), "d", "a on d"),
-        (("a", "", "c"), "", "a and c"),
+        (("a", "b", "c"), "d", "<layer> a </layer> <layer> b </layer> <layer> c </layer> a, b and c on d"),
+        (("a",), "d", "<layer> a </layer> a on d"),
+        (("a", "", "c"), "", "<layer> a </layer> <layer> </layer> <layer> c </layer> a and c"),
         (("", ""), "d", "d"),
         ((), "", " "),
     ],

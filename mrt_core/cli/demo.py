@@ -16,7 +16,8 @@ from ..geometry import Box
 from ..layers import LayerStack, composite
 from ..layout import Region
 from ..layout_json import load_layout
-from ..pipeline import Pipeline, SamplingOptions, with_background
+from ..pipeline import Pipeline, SamplingOptions
+from ..request import with_background
 from ..scaling import resize
 from ..tasks import Task
 from .common import add_model_options, add_sampling_options, load_pipeline, progress_bar, read_image, sampling_options

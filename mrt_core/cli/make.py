@@ -12,7 +12,8 @@ from ..layers import LayerStack
 from ..layout import Layout, Region
 from ..layout_boxes import layout_from_any
 from ..layout_json import decode_json, load_layout, read_json_file
-from ..pipeline import Pipeline, SamplingOptions, with_background
+from ..pipeline import Pipeline, SamplingOptions
+from ..request import with_background
 from ..scaling import resize
 from .common import add_model_options, add_sampling_options, load_pipeline, progress_bar, read_image, sampling_options
 

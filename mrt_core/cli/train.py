@@ -44,6 +44,10 @@ def add_commands(commands) -> None:
     teacher.add_argument("--decay-share", type=float, default=TeacherTraining.decay_share, help="last part of the steps "
                          "over which the learning rate falls to 0, default: %(default)s")  # fmt: skip
 
+    teacher.add_argument(
+        "--sharded", action="store_true", help="under torchrun: shard the model over the devices (FSDP2)"
+    )
+
     finish = _step(steps, "bundle", run_bundle, "write one checkpoint of transformer, text encoder and autoencoder")
     finish.add_argument("-o", "--output", required=True, metavar="FILE")
     finish.add_argument("--region-mode", choices=REGION_MODES, default="crop")
@@ -83,7 +87,9 @@ def run_samples(options: argparse.Namespace) -> None:
 
 def run_teacher(options: argparse.Namespace) -> None:
     tokenizer = bundle.learned_tokenizer(options.folder, DesignSettings(frame_area=options.frame_area))
-    settings = TeacherTraining(steps=options.steps, batch=options.batch, decay_share=options.decay_share)
+    settings = TeacherTraining(
+        steps=options.steps, batch=options.batch, decay_share=options.decay_share, sharded=options.sharded
+    )
     train_teacher(options.folder / "teacher", options.folder / "samples", bundle.new_teacher(tokenizer), settings)
 
 

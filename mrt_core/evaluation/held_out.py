@@ -12,7 +12,8 @@ import numpy as np
 
 from ..designs.generator import Design, DesignSettings, generate_design
 from ..layers import Layer, LayerStack, composite
-from ..pipeline import Pipeline, Request, SamplingOptions
+from ..pipeline import Pipeline, SamplingOptions
+from ..request import Request
 from ..tasks import Task, default_prompt
 from . import metrics
 

@@ -7,7 +7,7 @@ A shard is a safetensors file: `tokens` (N, 64) of all its samples one after ano
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +19,18 @@ from ..designs.generator import Design, DesignSettings, generate_design
 from ..designs.grouping import group_layers
 from ..files import save_atomically
 from ..geometry import TokenBox
+from ..layout import layer_prompt
 from ..regions import RegionCodec, places, slot_pixels
 from ..sequence import Role, SampleLayout, Slot, patchify
-from ..tasks import EMPTY_PROMPT, Task, default_prompt, plan
+from ..tasks import EMPTY_PROMPT, Task, default_prompt, layered_prompt, plan
 
 log = logging.getLogger(__name__)
 
 ROLES = tuple(Role)
 TASK_SHARES: Mapping[Task, float] = {
-    Task.TEXT_TO_LAYERS: 0.14, Task.IMAGE_TO_LAYERS: 0.64, Task.ADD_LAYERS: 0.11, Task.RESTYLE_LAYERS: 0.11,
+    Task.TEXT_TO_LAYERS: 0.06, Task.IMAGE_TO_LAYERS: 0.54, Task.ADD_LAYERS: 0.2, Task.RESTYLE_LAYERS: 0.2,
 }  # fmt: skip
+TEXT_ONLY_SHARE = 0.4  # of image-to-layers samples that a batch takes without their image, as text to layers
 GROUPING_SHARE = 0.3  # of designs whose layers are grouped
 BLANK_CAPTION_SHARE = 0.5  # of image-to-layers samples trained without a caption
 
@@ -53,7 +55,9 @@ class Example:
         """The prompts that this example may be trained with, with equal chances."""
         if self.task in (Task.ADD_LAYERS, Task.RESTYLE_LAYERS):
             return (default_prompt(self.task, self.design.layout, self.targets),)
-        return self.design.short_caption, self.design.layout.caption
+        layout = self.design.layout
+        whole = self.design.short_caption, layout.caption
+        return (*whole, *(layered_prompt(layout, caption) for caption in whole), layer_prompt(layout.regions))
 
 
 def pick_targets(rng: np.random.Generator, count: int) -> tuple[int, ...]:
@@ -121,6 +125,12 @@ class TrainingSample:
     sample: SampleLayout
     task: Task
     prompts: tuple[str, ...]
+
+    def without_image(self) -> "TrainingSample":
+        """An image-to-layers sample as text to layers: its composite is made too."""
+        composite, *others = self.sample.slots
+        slots = (composite._replace(clean=False), *others)
+        return replace(self, sample=self.sample._replace(slots=slots), task=Task.TEXT_TO_LAYERS)
 
     def pick_prompt(self, rng: np.random.Generator, dropout: float) -> str:
         """A prompt at random; empty with chance `dropout`, or more often where the image already tells all."""

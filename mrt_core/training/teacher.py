@@ -14,16 +14,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from ..sequence import SampleLayout, pack_samples
+from ..tasks import Task
 from ..text import SmallTextConfig, SmallTextEncoder
 from ..transformer import MaskedRegionTransformer, TransformerConfig
 from .muon import muon_for
-from .samples import TrainingSample, read_shard
+from .samples import TEXT_ONLY_SHARE, TrainingSample, read_shard
 from .state import TrainingState, warmup_stable_decay
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class TeacherTraining:
     save_every: int = 200
     reload_every: int = 200  # steps after which new shards are picked up
     seed: int = 0
+    sharded: bool = False  # under torchrun: FSDP2 in place of averaged gradients
 
 
 class TrainingOperations:
@@ -70,8 +73,19 @@ class TeacherModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Velocity (N, 64) of every token, and which of them are noisy (N,)."""
         text = [states.to(tokens.dtype) for states in self.text_encoder.encode_prompts(prompts)]
-        batch = pack_samples(layouts, text)
-        return self.transformer(tokens, sigma, batch), ~batch.clean
+        batch = pack_samples(layouts, text, self.text_encoder.caption_indices(prompts))
+        attend = F.scaled_dot_product_attention if tokens.is_cuda else plain_attention
+        return self.transformer(tokens, sigma, batch, attend), ~batch.clean
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention as two matrix products in the keys' autocast precision: on a CPU a training step takes 0.84 of the time
+    that it takes with `scaled_dot_product_attention`, whose backward pass is slow there (docs/results.md)."""
+    precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else q.dtype
+    q, k, v = (x.to(precision) for x in (q, k, v))  # (1, heads, S, dim)
+    with torch.autocast("cpu", enabled=False):
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        return torch.softmax(scores, -1, dtype=torch.float32).to(precision) @ v
 
 
 @torch.no_grad()
@@ -105,9 +119,15 @@ class SamplePool:
                 self.samples += read_shard(path)
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[list[TrainingSample]]:
-        """Endless random batches of samples of about equal length, so that the devices have equal work."""
+        """Endless random batches; some image-to-layers samples come as text to layers."""
         while True:
-            yield [self.samples[int(i)] for i in rng.integers(len(self.samples), size=size)]
+            drawn = [self.samples[int(i)] for i in rng.integers(len(self.samples), size=size)]
+            yield [
+                sample.without_image()
+                if sample.task is Task.IMAGE_TO_LAYERS and rng.random() < TEXT_ONLY_SHARE
+                else sample
+                for sample in drawn
+            ]
 
 
 def flow_matching_loss(
@@ -127,15 +147,23 @@ def flow_matching_loss(
 
 
 def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: TeacherTraining) -> None:
-    """Train `model` on the shards, resuming from `folder`/state.safetensors; under torchrun, sharded over the devices."""
+    """Train `model` on the shards, resuming from `folder`/state.safetensors.
+
+    Under torchrun every process draws batches of its own; the model is the same everywhere and gradients are averaged, or
+    with `settings.sharded` it is sharded over the devices (FSDP2), for models that one device does not hold.
+    """
     rank, device = _start_device()
     torch.manual_seed(settings.seed)
     model.to(device)
-    if dist.is_initialized():
+    averaged = dist.is_initialized() and not settings.sharded
+    if dist.is_initialized() and settings.sharded:
         mesh = init_device_mesh(device.type, (dist.get_world_size(),))
         for block in model.transformer.transformer_blocks:
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
+    if averaged:
+        for parameter in model.parameters():
+            dist.broadcast(parameter.data, 0)
     optimizer = muon_for(model, _hidden_matrices(model), settings.matrix_learning_rate, settings.learning_rate, 0.01)
     state = TrainingState(model, optimizer, settings.ema_decay)
     path = folder / "state.safetensors"
@@ -153,6 +181,8 @@ def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: Teache
         prompts = [sample.pick_prompt(rng, settings.prompt_dropout) for sample in samples]
         loss = flow_matching_loss(model, samples, prompts, device)
         loss.backward()
+        if averaged:
+            average_gradients(model)
         factor = warmup_stable_decay(state.step, settings.steps, settings.warmup, settings.decay_share)
         state.apply_gradients(factor)
         losses.append(loss.detach())
@@ -165,6 +195,17 @@ def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: Teache
             pool.reload()
         if state.step % settings.save_every == 0 or state.step == settings.steps:
             state.save(path, {})
+
+
+def average_gradients(model: nn.Module) -> None:
+    """Replace every gradient by its mean over the processes, in one transfer; one that is missing here counts as 0."""
+    parameters = list(model.parameters())
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for parameter, mean in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = mean.view_as(parameter)
 
 
 def _start_device() -> tuple[int, torch.device]:

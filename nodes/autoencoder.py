@@ -1,0 +1,58 @@
+"""Between ComfyUI's VAE and regions: any Wan-shaped VAE encodes and decodes regions as a 2D network.
+
+The latents are the VAE's own, not normalised, as everywhere in ComfyUI.
+"""
+
+import weakref
+from dataclasses import replace
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import torch
+from torch import Tensor
+
+from ..mrt_core.autoencoder import LATENT_CHANNELS, Autoencoder, AutoencoderConfig
+from ..mrt_core.autoencoder_keys import autoencoder_config, canonical_autoencoder_state, wan_autoencoder_state
+from ..mrt_core.errors import MRTError
+from ..mrt_core.regions import RegionCodec
+
+BYTES_PER_PIXEL = 2200  # of working memory, as ComfyUI counts it for this autoencoder, times the size of a value
+
+_patchers: "weakref.WeakKeyDictionary[torch.nn.Module, comfy.model_patcher.ModelPatcher]" = weakref.WeakKeyDictionary()
+
+
+def load_vae(config: AutoencoderConfig, state: dict[str, Tensor]) -> comfy.sd.VAE:
+    """The VAE of a checkpoint's autoencoder weights, for the stock VAE nodes."""
+    canonical = {name: tensor.float() for name, tensor in canonical_autoencoder_state(state).items()}
+    return comfy.sd.VAE(sd=wan_autoencoder_state(canonical))
+
+
+def region_codec(vae: comfy.sd.VAE, mode: str, pixels: int) -> RegionCodec:
+    """A codec over regions for a VAE, loaded and ready for `pixels` at once; raises MRTError for a VAE of another shape."""
+    patcher = _patchers.get(vae.first_stage_model)
+    if patcher is None:
+        patcher = _patchers[vae.first_stage_model] = _planar_patcher(vae)
+    memory = pixels * BYTES_PER_PIXEL * comfy.model_management.dtype_size(vae.vae_dtype)
+    comfy.model_management.load_models_gpu([patcher], memory_required=memory, force_full_load=True)
+    return RegionCodec(patcher.model, mode)
+
+
+def _planar_patcher(vae: comfy.sd.VAE) -> comfy.model_patcher.ModelPatcher:
+    """The 2D network of a VAE's weights, under ComfyUI's memory management."""
+    state = vae.first_stage_model.state_dict()
+    try:
+        canonical = canonical_autoencoder_state(state)
+        config = autoencoder_config(canonical)
+    except MRTError as error:
+        raise MRTError(
+            f"the VAE is a {type(vae.first_stage_model).__name__} with {vae.latent_channels} latent channels, but a Wan 2.1 "
+            f"or Qwen-Image one with {LATENT_CHANNELS} is needed; connect the VAE of Load MRT Model, or qwen_image_vae"
+        ) from error
+    raw = replace(config, latent_mean=(0.0,) * LATENT_CHANNELS, latent_std=(1.0,) * LATENT_CHANNELS)
+    model = Autoencoder(raw, device="meta")
+    weights = {name: tensor.to(vae.vae_dtype).contiguous() for name, tensor in canonical.items()}
+    model.load_state_dict(weights, assign=True)
+    model.eval().to(memory_format=torch.channels_last)
+    offload = comfy.model_management.vae_offload_device()
+    return comfy.model_patcher.ModelPatcher(model, load_device=vae.device, offload_device=offload)

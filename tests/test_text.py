@@ -1,0 +1,37 @@
+"""The small text encoder: which caption each token belongs to."""
+
+import pytest
+
+from mrt_core.text import END, SmallTextConfig, SmallTextEncoder, train_tokenizer
+
+PROMPTS = ["<layer> a red sun </layer> <layer> </layer> <layer> the word 夏 </layer> a card", "no tags at all", ""]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SmallTextEncoder:
+    tokenizer = train_tokenizer(PROMPTS * 3, 400)
+    return SmallTextEncoder(SmallTextConfig(vocabulary=400, width=16, num_heads=2, max_tokens=40), tokenizer)
+
+
+def test_every_token_knows_its_caption(encoder):
+    prompt = PROMPTS[0]
+    ids, index = encoder.tokenize(prompt), encoder.caption_indices([prompt])[0].tolist()
+    assert len(index) == len(ids)
+    for number, caption in enumerate(
+        ["<layer> a red sun </layer>", "<layer> </layer>", "<layer> the word 夏 </layer>"]
+    ):
+        tokens = [token for token, owner in zip(ids, index, strict=True) if owner == number]
+        assert encoder.tokenizer.decode(tokens).strip() == caption
+    outside = [token for token, owner in zip(ids, index, strict=True) if owner == -1]
+    assert encoder.tokenizer.decode(outside, skip_special_tokens=False).strip().replace(END, "").strip() == "a card"
+
+
+@pytest.mark.parametrize("prompt", PROMPTS[1:])
+def test_text_without_tags_belongs_to_no_caption(encoder, prompt):
+    assert set(encoder.caption_indices([prompt])[0].tolist()) == {-1}
+
+
+def test_a_cut_prompt_has_an_index_per_token(encoder):
+    prompt = "<layer> a red sun </layer> " * 20
+    (states,), (index,) = encoder.encode_prompts([prompt]), encoder.caption_indices([prompt])
+    assert len(states) == len(index) == 40
