@@ -100,15 +100,18 @@ def default_prompt(task: Task, layout: Layout, targets: Collection[int] = ()) ->
         return HARMONIZE
     if task is Task.ADD_LAYERS:
         return layer_prompt(region for index, region in enumerate(layout.regions) if index in targets)
-    whole = layout.caption or _describe(layout)
     if task is Task.TEXT_TO_LAYERS and any(region.caption for region in layout.regions):
-        return layered_prompt(layout, whole)
-    return whole or EMPTY_PROMPT
+        return layered_prompt(layout)
+    return layout.caption or _describe(layout) or EMPTY_PROMPT
 
 
-def layered_prompt(layout: Layout, whole: str) -> str:
-    """Every layer's caption in its tags, in layer order, then the caption of the whole."""
-    return f"{layer_prompt(layout.regions)} {whole}"
+def layered_prompt(layout: Layout) -> str:
+    """Every layer's caption in its tags, in layer order, then the caption of the whole.
+
+    Without one, the regions' captions describe the whole, if the background has one too; the layers' are in the tags.
+    """
+    whole = layout.caption or (_describe(layout) if layout.background_region.caption else "")
+    return " ".join(filter(None, [layer_prompt(layout.regions), whole]))
 
 
 def _describe(layout: Layout) -> str:

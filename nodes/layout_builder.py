@@ -13,7 +13,7 @@ from ..mrt_core.layout_boxes import layout_from_any
 from ..mrt_core.layout_drawing import draw_layout
 from ..mrt_core.layout_fields import read_frame
 from ..mrt_core.layout_json import decode_json, parse_layout
-from ..mrt_core.tasks import Task, default_prompt
+from ..mrt_core.tasks import layered_prompt
 from .convert import LayoutType, image_to_pixels, pixels_to_image
 
 SAMPLE = json.dumps(
@@ -89,8 +89,7 @@ class LayoutBuilder(io.ComfyNode):
         backdrop = None if image is None else image_to_pixels(image[:1], "image")
         built = build_layout(layout_json, width, height, boxes, None if backdrop is None else backdrop.shape[1::-1])
         picture = draw_layout(built, backdrop=None if backdrop is None else Image.fromarray(backdrop).convert("RGB"))
-        prompt = default_prompt(Task.TEXT_TO_LAYERS, built)
-        return io.NodeOutput(built, pixels_to_image(np.asarray(picture)), prompt)
+        return io.NodeOutput(built, pixels_to_image(np.asarray(picture)), layered_prompt(built))
 
 
 def build_layout(text: str, width: int, height: int, boxes=None, image_size=None) -> Layout:

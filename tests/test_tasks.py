@@ -104,7 +104,7 @@ def test_default_prompts(layout):
     [
         (("a", "b", "c"), "d", "<layer> a </layer> <layer> b </layer> <layer> c </layer> a, b and c on d"),
         (("a",), "d", "<layer> a </layer> a on d"),
-        (("a", "", "c"), "", "<layer> a </layer> <layer> </layer> <layer> c </layer> a and c"),
+        (("a", "", "c"), "", "<layer> a </layer> <layer> </layer> <layer> c </layer>"),
         (("", ""), "d", "d"),
         ((), "", " "),
     ],

@@ -57,7 +57,8 @@ class Example:
             return (default_prompt(self.task, self.design.layout, self.targets),)
         layout = self.design.layout
         whole = self.design.short_caption, layout.caption
-        return (*whole, *(layered_prompt(layout, caption) for caption in whole), layer_prompt(layout.regions))
+        layered = tuple(layered_prompt(replace(layout, caption=caption)) for caption in whole)
+        return (*whole, *layered, layer_prompt(layout.regions))
 
 
 def pick_targets(rng: np.random.Generator, count: int) -> tuple[int, ...]:
