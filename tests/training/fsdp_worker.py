@@ -4,6 +4,7 @@ Started by torchrun as `fsdp_worker.py FOLDER`; FOLDER holds the samples and rec
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,9 +19,16 @@ from mrt_core.training.muon import muon_for
 from mrt_core.training.samples import read_shard
 from mrt_core.training.sharding import gather, place_like
 from mrt_core.training.state import TrainingState
-from mrt_core.training.teacher import TeacherTraining, _hidden_matrices, flow_matching_loss, train_teacher
+from mrt_core.training.teacher import (
+    TeacherTraining,
+    _hidden_matrices,
+    average_gradients,
+    flow_matching_loss,
+    train_teacher,
+)
 
-SETTINGS = TeacherTraining(steps=2, batch=2, warmup=1, save_every=1, reload_every=1)
+SETTINGS = TeacherTraining(steps=2, batch=2, warmup=1, save_every=1, reload_every=1, sharded=True)
+AVERAGED = replace(SETTINGS, sharded=False)
 
 
 def training_state(model):
@@ -96,13 +104,38 @@ def check_resuming(path, folder):
     assert all(bool(parameter.isfinite().all()) for parameter in whole(model).values())
 
 
+def check_averaging():
+    """Without sharding, the gradients of all processes are averaged, those that are missing on one counting as zero."""
+    model, alone = make_teacher(1), make_teacher(1)
+    layer = model.transformer.proj_out
+    rank = dist.get_rank()
+    if rank == 0:
+        layer.weight.grad = torch.full_like(layer.weight, 2.0)
+    average_gradients(model)
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert torch.equal(layer.weight.grad, torch.ones_like(layer.weight)) and not layer.bias.grad.any()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), alone.parameters(), strict=True))
+
+
+def check_averaged_training(folder: Path):
+    """Processes that start from different weights end with the same ones, since the first one's are taken."""
+    model = make_teacher(dist.get_rank())
+    train_teacher(folder / "averaged", folder / "samples", model, AVERAGED)
+    for parameter in model.parameters():
+        highest = parameter.detach().clone()
+        dist.all_reduce(highest, dist.ReduceOp.MAX)
+        assert torch.equal(highest, parameter)
+
+
 def main(folder: Path) -> None:
     train_teacher(folder / "teacher", folder / "samples", make_teacher(0), SETTINGS)
+    check_averaged_training(folder)
     assert dist.get_world_size() == 2
     samples = read_shard(folder / "samples" / "samples-0000-00000.safetensors")
     dist.barrier()
     check_gradients(samples)
     check_updates()
+    check_averaging()
     check_resuming(folder / "teacher" / "state.safetensors", folder)
     dist.barrier()
     if dist.get_rank() == 0:

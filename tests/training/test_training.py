@@ -32,6 +32,7 @@ from mrt_core.training.teacher import (
     TeacherTraining,
     _hidden_matrices,
     flow_matching_loss,
+    plain_attention,
     train_teacher,
 )
 
@@ -88,11 +89,32 @@ def test_prompts_of_the_tasks(examples):
     by_task = {example.task: example for example in examples}
     for task in (Task.TEXT_TO_LAYERS, Task.IMAGE_TO_LAYERS):
         design = by_task[task].design
-        assert by_task[task].prompts() == (design.short_caption, design.layout.caption)
+        captions = [region.caption for region in design.layout.regions]
+        tags = " ".join(f"<layer> {caption} </layer>" for caption in captions)
+        whole = design.short_caption, design.layout.caption
+        assert by_task[task].prompts() == (*whole, *(f"{tags} {caption}" for caption in whole), tags)
     added = by_task[Task.ADD_LAYERS]
     captions = [added.design.layout.regions[index].caption for index in added.targets]
     assert added.prompts() == (" ".join(f"<layer> {caption} </layer>" for caption in captions),)
     assert by_task[Task.RESTYLE_LAYERS].prompts() == (HARMONIZE,)
+
+
+def test_an_image_to_layers_sample_without_its_image_is_text_to_layers(samples):
+    sample = next(sample for sample in samples if sample.task is Task.IMAGE_TO_LAYERS)
+    text = sample.without_image()
+    assert text.task is Task.TEXT_TO_LAYERS and not any(slot.clean for slot in text.sample.slots)
+    assert [slot._replace(clean=True) for slot in text.sample.slots] == [
+        slot._replace(clean=True) for slot in sample.sample.slots
+    ]
+    assert text.tokens is sample.tokens and text.prompts == sample.prompts
+
+
+def test_plain_attention_is_attention():
+    q, k, v = torch.randn(3, 1, 2, 9, 16).unbind()
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    assert torch.allclose(plain_attention(q, k, v), expected, atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(plain_attention(q, k, v).float(), expected, atol=0.02)
 
 
 def test_prompt_dropout(samples):
