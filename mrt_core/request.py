@@ -142,7 +142,10 @@ def assemble(request: Request, made: Mapping[int, Layer], seed: int | None = Non
     regions = [request.layout.background_region, *request.layout.regions]
     for index, layer in made.items():
         box = whole_pixels(regions[index].box)
-        layers[index] = layer if layer.box == box else enlarge(layer, box)
+        layer = layer if layer.box == box else enlarge(layer, box)
+        if request.task is Task.RESTYLE_LAYERS:  # the old layer's opacity, mode and visibility hold for its new picture
+            layer = replace(layers[index], pixels=layer.pixels, x=layer.x, y=layer.y)
+        layers[index] = layer
     metadata = {"task": str(request.task), "prompt": request.prompt}
     metadata |= {} if seed is None else {"seed": seed}
     return LayerStack(request.layout.frame, tuple(layers[index] for index in range(len(regions))), metadata)

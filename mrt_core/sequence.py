@@ -67,16 +67,23 @@ def text_start(slots: Sequence[Slot], canvas_rows: int, canvas_cols: int) -> int
 def text_positions(sample: "SampleLayout", count: int, captions: Tensor | None = None) -> Tensor:
     """Positions (count, 3) of a sample's text: one after another on all axes, from `text_start` on (spec 1.6).
 
-    With `captions`, the index (count,) of the layer caption that each token belongs to, the tokens of the n-th caption
-    stand at the centre of the n-th layer that is made, so that a layer finds its caption by its place.
+    With `captions`, the index (count,) of the layer caption that each token belongs to or a negative number, text stands
+    where what it describes lies: the n-th caption's tokens at the centre of the n-th layer that is made, all other text at
+    the centre of the background. So a region finds its caption by its place.
     """
     start = text_start(sample.slots, sample.canvas_rows, sample.canvas_cols)
     positions = torch.arange(start, start + count)[:, None].repeat(1, 3)
     if captions is not None:
-        made = [slot for slot in sample.slots if slot.role is Role.LAYER and not slot.clean]
-        for number, slot in enumerate(made):
-            positions[captions == number] = _centre_position(slot, sample.canvas_rows, sample.canvas_cols)
+        for number, slot in enumerate(captioned_slots(sample)):
+            owned = captions < 0 if number == 0 else captions == number - 1
+            positions[owned] = _centre_position(slot, sample.canvas_rows, sample.canvas_cols)
     return positions
+
+
+def captioned_slots(sample: "SampleLayout") -> list[Slot]:
+    """What a prompt describes: the background, then every layer that is made, bottom to top."""
+    background = next(slot for slot in sample.slots if slot.role is Role.BACKGROUND)
+    return [background, *(slot for slot in sample.slots if slot.role is Role.LAYER and not slot.clean)]
 
 
 def _centre_position(slot: Slot, canvas_rows: int, canvas_cols: int) -> Tensor:

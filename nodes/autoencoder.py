@@ -30,6 +30,8 @@ def load_vae(config: AutoencoderConfig, state: dict[str, Tensor]) -> comfy.sd.VA
 
 def region_codec(vae: comfy.sd.VAE, mode: str, pixels: int) -> RegionCodec:
     """A codec over regions for a VAE, loaded and ready for `pixels` at once; raises MRTError for a VAE of another shape."""
+    if vae is None:
+        raise MRTError("the VAE is missing, since the loaded file holds none; connect the VAE of Load VAE")
     patcher = _patchers.get(vae.first_stage_model)
     if patcher is None:
         patcher = _patchers[vae.first_stage_model] = _planar_patcher(vae)

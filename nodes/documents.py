@@ -179,15 +179,16 @@ def _readable_files() -> list[str]:
 
 
 def _input_path(file: str) -> Path:
-    folder = Path(folder_paths.get_input_directory()).resolve()
-    path = Path(folder_paths.get_annotated_filepath(file)).resolve()
-    if not path.is_file() or path.suffix.lower() not in READABLE or not _is_inside(path, folder):
-        raise MRTError(
-            f"{file!r} is no document in the input folder; choose one that ends in {', '.join(READABLE)}, or upload it first"
-        )
+    refusal = MRTError(
+        f"{file!r} is no document in the input folder; choose one that ends in {', '.join(READABLE)}, or upload it first"
+    )
+    try:
+        path = Path(folder_paths.get_annotated_filepath(file)).resolve()
+    except ValueError:  # a path that leads out of the folder
+        raise refusal from None
+    places = (folder_paths.get_input_directory(), folder_paths.get_output_directory())  # "name.psd [output]"
+    if not any(path.is_relative_to(Path(place).resolve()) for place in places):
+        raise refusal
+    if not path.is_file() or path.suffix.lower() not in READABLE:
+        raise refusal
     return path
-
-
-def _is_inside(path: Path, folder: Path) -> bool:
-    others = (folder_paths.get_output_directory(), folder_paths.get_temp_directory())  # "name.psd [output]"
-    return any(path.is_relative_to(place) for place in (folder, *(Path(other).resolve() for other in others)))

@@ -11,10 +11,11 @@ from ..mrt_core.geometry import Size
 from ..mrt_core.layout import Layout
 from ..mrt_core.layout_boxes import layout_from_any
 from ..mrt_core.layout_drawing import draw_layout
-from ..mrt_core.layout_fields import read_frame
 from ..mrt_core.layout_json import decode_json, parse_layout
 from ..mrt_core.tasks import layered_prompt
 from .convert import LayoutType, image_to_pixels, pixels_to_image
+
+DOCUMENT_KEYS = ("frame", "layers", "caption", "background")
 
 SAMPLE = json.dumps(
     {
@@ -95,33 +96,38 @@ class LayoutBuilder(io.ComfyNode):
 def build_layout(text: str, width: int, height: int, boxes=None, image_size=None) -> Layout:
     """The layout of the node's inputs; raises MRTError for sizes that disagree and for what `parse_layout` refuses."""
     document = decode_json(text) if text.strip() else {}
-    if not isinstance(document, dict):  # boxes or elements as text
+    if not _is_document(document):  # boxes or elements, written into the layout's text
         document, boxes = {}, document if boxes is None else boxes
-    if not {"layers", "frame", "caption", "background"} & document.keys() and document:
-        document, boxes = {}, document if boxes is None else boxes  # a single box
-    frame = _choose_frame(width, height, document.get("frame"), image_size)
-    document = {"layers": [], **document, "frame": frame._asdict()}
+    boxes = decode_json(boxes) if isinstance(boxes, str) else boxes
+    if boxes is not None and _is_document(boxes):  # a whole layout, from another node
+        document, boxes = boxes, None
+    document = {"layers": [], **document, "frame": _choose_frame(width, height, document.get("frame"), image_size)}
     if boxes is None:
         return parse_layout(document)
     whole = parse_layout({**document, "layers": []})
-    placed = layout_from_any(boxes, frame)
-    return Layout(frame, placed.regions, whole.caption or placed.caption, whole.background or placed.background)
+    placed = layout_from_any(boxes, whole.frame)
+    return Layout(whole.frame, placed.regions, whole.caption, whole.background)
 
 
-def _choose_frame(width: int, height: int, stated, image_size: tuple[int, int] | None) -> Size:
+def _is_document(value) -> bool:
+    """Whether a JSON value is a layout and not boxes; an empty object is a layout without layers."""
+    return isinstance(value, dict) and (not value or not value.keys().isdisjoint(DOCUMENT_KEYS))
+
+
+def _choose_frame(width: int, height: int, stated, image_size: tuple[int, int] | None) -> dict[str, int]:
     """The frame from the widgets; where they are 0, the layout's own, else the image's."""
-    fallback = Size(*image_size) if image_size else None
-    if isinstance(stated, dict) and {"width", "height"} <= stated.keys():
-        fallback = read_frame(stated["width"], stated["height"])
+    if stated is not None:
+        stated = parse_layout({"frame": stated, "layers": []}).frame
+    fallback = stated or (Size(*image_size) if image_size else None)
     if (not width or not height) and fallback is None:
         raise MRTError(
             f"the frame is {width} x {height} px, but 0 stands for the size of the layout's own frame or of the image, and "
             "there is neither; set width and height"
         )
     frame = Size(width or fallback.width, height or fallback.height)
-    if isinstance(stated, dict) and frame != fallback:
+    if stated is not None and frame != stated:
         raise MRTError(
-            f"the node's frame is {frame.width} x {frame.height} px, but the layout's own is {fallback.width} x "
-            f"{fallback.height} px; set width and height to 0 to use the layout's, or remove its frame"
+            f"the node's frame is {frame.width} x {frame.height} px, but the layout's own is {stated.width} x "
+            f"{stated.height} px; set width and height to 0 to use the layout's, or remove its frame"
         )
-    return frame
+    return frame._asdict()

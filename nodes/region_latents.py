@@ -30,6 +30,7 @@ from .convert import LayoutType, image_to_pixels, layers_to_stack
 from .diffusion_model import SLOTS, MRTModel
 
 JOB = "mrt_job"  # the LATENT's key under which a RegionJob travels to the sampler and the splitter
+MODES = ("add", "restyle")
 RUN = "mrt_run"  # the key under which the sampler leaves seed, steps and cfg for the document's metadata
 
 
@@ -160,13 +161,20 @@ class LayersToRegionLatents(io.ComfyNode):
                 io.Layers.Input("layers", tooltip="The layers there are: Load Layered PSD, RGBA Layer Splitter, ..."),
                 io.DynamicCombo.Input(
                     "mode",
-                    options=[io.DynamicCombo.Option("add", add), io.DynamicCombo.Option("restyle", restyle)],
+                    options=[
+                        io.DynamicCombo.Option(name, ins) for name, ins in zip(MODES, (add, restyle), strict=True)
+                    ],
                     tooltip="Add new layers, or restyle some of those there are.",
                 ),
                 MODEL,
             ],
             outputs=_outputs(),
         )
+
+    @classmethod
+    def validate_inputs(cls, mode=None, **_) -> bool | str:
+        """Whether the mode exists: ComfyUI passes one that does not over, and it is missing here."""
+        return mode is not None or f"the mode must be one of {', '.join(MODES)}; choose one"
 
     @classmethod
     def execute(cls, positive, negative, vae, layers: dict, mode: Mapping, model=None) -> io.NodeOutput:
@@ -184,6 +192,10 @@ def _adding(stack: LayerStack, layout: Layout, place: int) -> Request:
             f"the layout's frame is {layout.frame.width} x {layout.frame.height} px, but the layers' is {stack.frame.width} "
             f"x {stack.frame.height} px; set the Layout Builder to the size of the layers"
         )
+    if not layout.regions:
+        raise MRTError(
+            "the layout of the new layers has no boxes, but there must be something to add; write at least one"
+        )
     existing = len(stack.layers) - 1
     first = existing if place < 0 else place
     if first > existing:
@@ -199,8 +211,8 @@ def _restyling(stack: LayerStack, assets: Tensor, targets: str) -> Request:
     chosen = [_target_index(stack, word.strip()) for word in targets.split(",") if word.strip()]
     if not chosen or len(chosen) != len(set(chosen)) or len(chosen) != len(assets):
         raise MRTError(
-            f"the targets {targets!r} name {len(set(chosen))} layers and there are {len(assets)} assets, but every target takes "
-            "one asset; name as many different layers as there are images"
+            f"the number of layers named by the targets {targets!r} is {len(set(chosen))} and that of the assets {len(assets)}, "
+            "but every target takes one asset; name as many different layers as there are images"
         )
     images = {}
     for index, asset in zip(chosen, assets, strict=True):

@@ -87,7 +87,7 @@ def split(latent: dict, job: RegionJob, vae, batch_index: int, mode: str) -> Lay
     streams: list[Tensor] = latent["samples"].unbind()  # (B, 16, 1, h, w) each
     if batch_index >= len(streams[0]):
         raise MRTError(
-            f"the batch index is {batch_index}, but the latent holds {len(streams[0])} designs, counted from 0; use a lower one"
+            f"the batch index is {batch_index}, but the latent's last design is number {len(streams[0]) - 1}; use a lower one"
         )
     canvas = job.sampled.layout.canvas
     codec = region_codec(vae, mode, pixels=int(canvas.width * canvas.height))

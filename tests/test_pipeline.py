@@ -121,6 +121,14 @@ def test_restyled_layers_leave_the_others_untouched(pipeline, stack, make_image)
     assert not np.array_equal(result.layers[2].pixels, stack.layers[2].pixels)
 
 
+def test_a_restyled_layer_keeps_its_settings(pipeline, stack, make_image):
+    faint = replace(stack.layers[2], opacity=0.5, blend_mode="multiply", visible=False)
+    changed = replace(stack, layers=(*stack.layers[:2], faint, *stack.layers[3:]))
+    (result,) = pipeline.restyle_layers(changed, {1: make_image(40, 30, 24)})
+    made = result.layers[2]
+    assert (made.opacity, made.blend_mode, made.visible) == (0.5, "multiply", False)
+
+
 def test_restyling_depends_on_the_asset(pipeline, stack, make_image):
     first, second = (pipeline.restyle_layers(stack, {1: make_image(seed, 30, 24)})[0] for seed in (40, 41))
     assert not np.array_equal(first.layers[2].pixels, second.layers[2].pixels)

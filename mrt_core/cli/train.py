@@ -1,6 +1,6 @@
-"""`mrt train`: the small checkpoint from nothing, in four steps that can each be interrupted and resumed.
+"""`mrt train`: the small checkpoint from nothing, in five steps; the long ones can be interrupted and resumed.
 
-autoencoder -> samples -> teacher -> bundle, all in one run folder.
+autoencoder -> samples -> text -> teacher -> bundle, all in one run folder.
 """
 
 import argparse
@@ -13,7 +13,8 @@ from ..regions import REGION_MODES, RegionCodec
 from ..training import bundle
 from ..training.autoencoder import AutoencoderTraining, finish_autoencoder, train_autoencoder
 from ..training.samples import write_shards
-from ..training.teacher import TeacherTraining, train_teacher
+from ..training.teacher import SamplePool, TeacherTraining, train_teacher
+from ..training.text import warm_up_text
 
 TINY_FRAME_AREA = 128 * 128  # px
 
@@ -37,6 +38,12 @@ def add_commands(commands) -> None:
     samples.add_argument("--seed", type=int, default=0)
     samples.add_argument("--region-mode", choices=REGION_MODES, default="crop")
     samples.add_argument("--device", default="cpu")
+
+    text = _step(
+        steps, "text", run_text, "teach the text encoder what words look like, before the transformer reads it"
+    )
+    text.add_argument("--steps", type=int, default=400)
+    text.add_argument("--batch", type=int, default=64, help="prompts per step, default: %(default)s")
 
     teacher = _step(steps, "teacher", run_teacher, "train the transformer and its text encoder; works under torchrun")
     teacher.add_argument("--steps", type=int, default=TeacherTraining.steps)
@@ -85,12 +92,23 @@ def run_samples(options: argparse.Namespace) -> None:
     write_shards(options.folder / "samples", codec, options.shards, options.size, options.seed, settings)
 
 
+def run_text(options: argparse.Namespace) -> None:
+    tokenizer = bundle.learned_tokenizer(options.folder, DesignSettings(frame_area=options.frame_area))
+    encoder = bundle.new_teacher(tokenizer).text_encoder
+    pool = SamplePool(options.folder / "samples")
+    pool.reload()
+    warm_up_text(encoder, pool.samples, options.steps, options.batch)
+    bundle.save_text_encoder(options.folder, encoder)
+
+
 def run_teacher(options: argparse.Namespace) -> None:
     tokenizer = bundle.learned_tokenizer(options.folder, DesignSettings(frame_area=options.frame_area))
     settings = TeacherTraining(
         steps=options.steps, batch=options.batch, decay_share=options.decay_share, sharded=options.sharded
     )
-    train_teacher(options.folder / "teacher", options.folder / "samples", bundle.new_teacher(tokenizer), settings)
+    teacher = bundle.new_teacher(tokenizer)
+    bundle.load_text_encoder(options.folder, teacher.text_encoder)
+    train_teacher(options.folder / "teacher", options.folder / "samples", teacher, settings)
 
 
 def run_bundle(options: argparse.Namespace) -> None:

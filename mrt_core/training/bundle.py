@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from ..autoencoder import Autoencoder, AutoencoderConfig
@@ -17,7 +18,7 @@ from ..errors import MRTError
 from ..files import save_atomically
 from ..layout import layer_prompt
 from ..tasks import HARMONIZE
-from ..text import SmallTextConfig, train_tokenizer
+from ..text import SmallTextConfig, SmallTextEncoder, train_tokenizer
 from ..transformer import TransformerConfig
 from .autoencoder import save_autoencoder
 from .state import averaged_weights
@@ -25,6 +26,7 @@ from .teacher import TeacherModel
 
 TINY_TRANSFORMER = TransformerConfig(num_layers=6, num_heads=4, head_dim=48, text_dim=192, rope_axes=(12, 18, 18))
 TINY_TEXT = SmallTextConfig()
+TEXT_FILE = "text_encoder.safetensors"  # in a run folder
 CAPTION_DESIGNS = 4000  # designs whose captions the tokenizer learns from
 
 
@@ -57,6 +59,17 @@ def learned_tokenizer(folder: Path, settings: DesignSettings) -> Tokenizer:
 def new_teacher(tokenizer: Tokenizer, transformer: TransformerConfig = TINY_TRANSFORMER) -> TeacherModel:
     """An untrained teacher of the bundled size."""
     return TeacherModel(transformer, replace(TINY_TEXT, vocabulary=tokenizer.get_vocab_size()), tokenizer)
+
+
+def save_text_encoder(folder: Path, encoder: SmallTextEncoder) -> None:
+    """Keep a warmed-up text encoder in a run folder, for the teacher to start with."""
+    save_atomically(encoder.state_dict(), folder / TEXT_FILE, {})
+
+
+def load_text_encoder(folder: Path, encoder: SmallTextEncoder) -> None:
+    """Fill `encoder` with the warmed-up one of a run folder; without one it stays as it is."""
+    if (folder / TEXT_FILE).exists():
+        encoder.load_state_dict(load_file(folder / TEXT_FILE))
 
 
 def write_checkpoint(path: Path, folder: Path, teacher: TeacherModel, **settings) -> None:
