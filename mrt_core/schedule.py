@@ -17,7 +17,7 @@ def uniform_sigmas(steps: int) -> Tensor:
     return torch.arange(steps, 0, -1, dtype=torch.float64) / steps
 
 
-def shift_linear(sigmas: Tensor, mu: float) -> Tensor:
+def shift_linear(sigmas: Tensor, mu: float | Tensor) -> Tensor:
     """mu * s / (1 + (mu - 1) * s): spend more of the steps at high noise where mu > 1 (spec 2.5)."""
     return mu * sigmas / (1 + (mu - 1) * sigmas)
 

@@ -30,7 +30,7 @@ ROLES = tuple(Role)
 TASK_SHARES: Mapping[Task, float] = {
     Task.TEXT_TO_LAYERS: 0.06, Task.IMAGE_TO_LAYERS: 0.54, Task.ADD_LAYERS: 0.2, Task.RESTYLE_LAYERS: 0.2,
 }  # fmt: skip
-TEXT_ONLY_SHARE = 0.5  # of image-to-layers samples that a batch takes without their image, as text to layers
+TEXT_ONLY_SHARE = 0.6  # of image-to-layers samples that a batch takes without their image, as text to layers
 GROUPING_SHARE = 0.3  # of designs whose layers are grouped
 BLANK_CAPTION_SHARE = 0.5  # of image-to-layers samples trained without a caption
 
