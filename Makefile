@@ -1,7 +1,7 @@
 # `make demo` and `make test` install everything they need into .venv the first time, and again when the requirements change.
 #
 #   PYTHON        the interpreter that .venv is made from: 3.11 or newer
-#   ARGS          more arguments for the command behind `demo`, `test`, `train` and `test-readers`
+#   ARGS          more arguments for the command behind `demo`, `test`, `test-readers`, `fuzz` and `train`
 
 PYTHON ?= python3
 ARGS ?=
@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-readers lint format train benchmark clean
+.PHONY: help install demo test test-readers fuzz lint format train benchmark clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-22s%s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ test: $(INSTALLED) ## run the tests
 
 test-readers: $(INSTALLED) ## open the written documents in other programs; installs what it needs
 	$(BIN)/python -m pytest -q tests/readers $(ARGS)
+
+fuzz: $(INSTALLED) ## give the document readers 20,000 damaged files; fewer with ARGS="--count 1000"
+	$(BIN)/python tests/documents/fuzz.py $(ARGS)
 
 lint: $(INSTALLED) ## check style and formatting
 	$(BIN)/ruff check .

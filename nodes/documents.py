@@ -48,7 +48,8 @@ class SaveLayeredPSD(io.ComfyNode):
                     "format",
                     options=list(WRITABLE),
                     default="psd",
-                    tooltip="psd; psb for more than 30,000 px; ora for Krita and GIMP; zip with a PNG per layer and a JSON file.",
+                    tooltip="psd, or psb by itself where a psd is too small (30,000 px, 2 GiB); ora for Krita and GIMP; "
+                    "zip with a PNG per layer and a JSON file.",
                 ),
                 io.Combo.Input(
                     "compression",
@@ -67,7 +68,8 @@ class SaveLayeredPSD(io.ComfyNode):
         if not args.disable_metadata:
             workflow = {"prompt": cls.hidden.prompt, **(cls.hidden.extra_pnginfo or {})}
             stack = replace(stack, metadata={**stack.metadata, "comfyui": workflow})
-        saved = _save(stack, filename_prefix, format, compression)
+        extension = documents.extension_for(stack) if format == "psd" else f".{format}"
+        saved = _save(stack, filename_prefix, extension, compression)
         return io.NodeOutput(ui={format: [saved], "images": _previews(stack)})
 
 
@@ -82,10 +84,10 @@ def _save(stack: LayerStack, prefix: str, extension: str, compression: str) -> U
             f"the filename prefix {prefix!r} leads out of the output folder; use a name, or folders inside it"
         ) from error
     for number in range(counter, counter + MAX_SAVE_TRIES):
-        path = Path(folder) / f"{name}_{number:05}_.{extension}"
+        path = Path(folder) / f"{name}_{number:05}_{extension}"
         if os.path.lexists(path):
             continue
-        if extension in ("psd", "psb"):
+        if extension in (".psd", ".psb"):
             save_psd(stack, path, compression=compression)
         else:
             documents.save(stack, path)

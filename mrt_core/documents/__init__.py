@@ -1,7 +1,7 @@
 """Layered documents: one `save` and one `load` that choose the format by the path's extension.
 
 .psd and .psb (Photoshop), .ora (OpenRaster), .zip or a folder (PNG files and a JSON manifest, lossless), and .svg, which
-is only written.
+is only written. A path is never changed: a stack that is too large for .psd is refused, `extension_for` says so before.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from .atomic import refuse_existing
 from .folder import load_folder, load_zip, save_folder, save_zip
 from .ora import load_ora, save_ora
 from .psd_reader import load_psd
-from .psd_writer import save_psd
+from .psd_writer import needs_psb, save_psd
 from .svg import save_svg
 
 _WRITERS: dict[str, Callable[[LayerStack, Path, bool], None]] = {
@@ -48,6 +48,11 @@ def check_destination(path: str | Path, overwrite: bool = False) -> None:
     path = Path(path)
     _choose(_WRITERS, path, "written")
     refuse_existing(path, overwrite)
+
+
+def extension_for(stack: LayerStack) -> str:
+    """ ".psd", or ".psb" where `stack` may be too large for PSD: for callers that choose the name of a file themselves."""
+    return ".psb" if needs_psb(stack) else ".psd"
 
 
 def load(path: str | Path) -> LayerStack:

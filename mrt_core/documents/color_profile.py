@@ -20,12 +20,15 @@ def srgb_profile() -> bytes:
     return bytes(profile)
 
 
+@lru_cache(maxsize=1)  # a damaged profile can take 0.2 s to look at, and is looked at for every layer
 def is_srgb(profile: bytes | None) -> bool:
     """Whether colours with this ICC profile are sRGB as they are: no profile, ours, or one that calls itself so."""
     if not profile or profile == srgb_profile():
         return True
-    opened = _open(profile)
-    name = ImageCms.getProfileDescription(opened).lower() if opened else ""
+    try:
+        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).lower()
+    except (ImageCms.PyCMSError, OSError):
+        return False
     return "srgb" in name and "linear" not in name
 
 
@@ -41,29 +44,30 @@ def to_srgb(color: np.ndarray, mode: ColorMode, linear: bool, profile: bytes | N
         Image.fromarray(np.ascontiguousarray(levels[..., i])) for i in range(min(levels.shape[2], _PLANES.get(mode, 1)))
     ]
     if mode == ColorMode.LAB and len(planes) == 3:
-        image = Image.merge("LAB", planes)
-        return _transform(image, ImageCms.createProfile("LAB"))
+        return _transform(Image.merge("LAB", planes), None)
     if mode == ColorMode.CMYK and len(planes) == 4:
         inks = Image.merge("CMYK", [plane.point(lambda level: 255 - level) for plane in planes])  # 255 stores no ink
-        return _transform(inks, _open(profile))
+        return _transform(inks, profile)
     image = Image.merge("RGB", planes) if len(planes) == 3 else planes[0]
-    return np.asarray(image.convert("RGB")) if linear or is_srgb(profile) else _transform(image, _open(profile))
+    return np.asarray(image.convert("RGB")) if linear or is_srgb(profile) else _transform(image, profile)
 
 
-def _transform(image: Image.Image, profile: "ImageCms.ImageCmsProfile | None") -> np.ndarray:
-    if profile is not None:
-        try:
-            return np.asarray(
-                ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            )
-        except ImageCms.PyCMSError:
-            pass  # a profile of another mode, or a broken one: the plain conversion is what remains
-    return np.asarray(image.convert("RGB"))
+def _transform(image: Image.Image, profile: bytes | None) -> np.ndarray:
+    transform = _transform_to_srgb(profile, image.mode)
+    return np.asarray(ImageCms.applyTransform(image, transform) if transform else image.convert("RGB"))
 
 
-def _open(profile: bytes | None) -> "ImageCms.ImageCmsProfile | None":
+@lru_cache(maxsize=1)
+def _transform_to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The conversion of images in `mode`; None without a profile, or with a broken one or one of another mode."""
     try:
-        return ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else None
+        if mode == "LAB":
+            source = ImageCms.createProfile("LAB")
+        elif profile:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        else:
+            return None
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, OSError):
         return None
 

@@ -22,13 +22,15 @@ _MAX_COLUMNS = 8
 _PAGE, _OUTSIDE, _FRAME, _INK, _FAINT = "#ffffff", "#8c96a6", "#1464ff", "#1a1a1a", "#6b6b6b"
 _CHECKS = (255, 218)
 _CHECK_SIDE = 8
-# Pillow's own font has Latin, Greek and Cyrillic; for other scripts one of these, where the system has it.
+# Pillow's own font has ASCII. For other names one of these, where the system has it, and else a bundled font with Latin,
+# Greek and Cyrillic.
 _WIDE_FONTS = (
     "NotoSansCJK-Regular.ttc",
     "NotoSansSC-Regular.otf",
     "msyh.ttc",
     "PingFang.ttc",
     "DroidSansFallbackFull.ttf",
+    str(Path(__file__).parents[1] / "data" / "artwork" / "OpenSans-ExtraBold.ttf"),
 )
 
 

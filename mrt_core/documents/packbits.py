@@ -22,3 +22,8 @@ def encode_plane(plane: np.ndarray, version: int) -> tuple[bytes, bytes]:
     if sys.byteorder == "little":
         lengths.byteswap()
     return lengths.tobytes(), b"".join(rows)
+
+
+def encoded_bytes_at_most(width: int, height: int) -> int:
+    """What a plane may take in a PSD: each row its bytes, a head for every 125 of them, 2 to spare and 2 for its length."""
+    return height * (width + width // 125 + 4)

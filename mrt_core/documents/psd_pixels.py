@@ -38,11 +38,14 @@ def rendered_pixels(layer: PSDLayer, clipped: list[PSDLayer], area: Box, budget:
     layer._record.opacity = 255  # the layer stack keeps it apart
     if not layer.has_effects():
         layer.fill_opacity = 255
+    # Photoshop stores a raster copy of a vector mask; where another program did not, psd-tools has to be told to draw it.
+    path_alone = layer.kind == "pixel" and layer.mask is None and layer.has_vector_mask()
     try:
         color, _, alpha = composite(
             layer,
             viewport=(int(area.x), int(area.y), int(area.right), int(area.bottom)),
             layer_filter=lambda other: id(other) in shown or (other is not layer and other.visible),
+            force=path_alone,
             as_layer=True,
         )
     finally:

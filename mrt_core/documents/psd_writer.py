@@ -21,7 +21,7 @@ from psd_tools.psd.layer_and_mask import ChannelInfo, LayerFlags, LayerRecord
 from ..errors import MRTError
 from ..layers import Group, Layer, LayerStack, check_blend_modes, crop_to_content
 from .atomic import atomic_file
-from .packbits import encode_plane
+from .packbits import encode_plane, encoded_bytes_at_most
 from .psd_merged import MergedImage
 from .psd_resources import image_resources
 from .psd_values import (
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PPI = 72.0
 COMPRESSIONS = {"rle": Compression.RLE, "zip": Compression.ZIP_WITH_PREDICTION}
+_OTHER_BYTES = 2**26  # room for what is not pixels: 1 KiB for each of at most 2**15 records, and 32 MiB for the job
 _BAND_ROWS = 128  # rows encoded at a time: small enough for the processor's cache
 _CHANNELS = (ChannelID.TRANSPARENCY_MASK, ChannelID.CHANNEL_0, ChannelID.CHANNEL_1, ChannelID.CHANNEL_2)
 
@@ -64,10 +65,10 @@ def save_psd(stack: LayerStack, path: Path, overwrite: bool = False, compression
 
 
 def needs_psb(stack: LayerStack) -> bool:
-    """Whether `stack` is too large for PSD, by its sides or by its size before compression."""
-    sides = [*stack.frame, *(side for layer in stack.flat() for side in layer.pixels.shape[:2])]
-    pixels = stack.frame.width * stack.frame.height + sum(layer.pixels.size // 4 for layer in stack.flat())
-    return max(sides) > PSD_MAX_SIDE or 4 * pixels > PSD_MAX_BYTES
+    """Whether `stack` may be too large for PSD: by its sides, or by its bytes if its pixels turn out incompressible."""
+    sizes = [stack.frame, *(_size(layer) for layer in stack.flat())]
+    size = _OTHER_BYTES + sum(len(_CHANNELS) * encoded_bytes_at_most(*size) for size in sizes)
+    return max(map(max, sizes)) > PSD_MAX_SIDE or size > PSD_MAX_BYTES
 
 
 def write_psd(
@@ -90,10 +91,7 @@ def write_psd(
         image_resources(job, ppi, merged.thumbnail, merged.opaque).write(file)
         _write_layers(file, entries, version, COMPRESSIONS[compression], merged.opaque)
         merged.write_to(file)
-    if version == 1 and file.tell() > PSD_MAX_BYTES:
-        raise MRTError(
-            f"The document takes {file.tell()} bytes and PSD holds at most {PSD_MAX_BYTES}; save it as .psb."
-        )
+    _check_bytes(file, version)
 
 
 def _as_stored(node: Layer | Group) -> Layer | Group:
@@ -193,6 +191,11 @@ def _check_limits(stack: LayerStack, entries: list[Entry], version: int) -> None
         )
 
 
+def _check_bytes(file: BinaryIO, version: int) -> None:
+    if version == 1 and file.tell() > PSD_MAX_BYTES:
+        raise MRTError(f"The document takes more than the {PSD_MAX_BYTES} bytes that PSD can hold; save it as .psb.")
+
+
 def _size(layer: Layer) -> tuple[int, int]:
     return layer.pixels.shape[1], layer.pixels.shape[0]
 
@@ -214,6 +217,7 @@ def _write_layers(file: BinaryIO, entries: list[Entry], version: int, compressio
             for channel, data in zip(record.channel_info, _channel_data(layer, version, compression), strict=True):
                 channel.length = len(data)
                 file.write(data)
+            _check_bytes(file, version)  # not later: the lengths that follow hold 32 bits
         write_padding(file, file.tell() - info_start, 4)
         end = file.tell()
         file.seek(records)

@@ -1,6 +1,6 @@
 """Mutation fuzzing of the document readers.
 
-    python tests/documents/fuzz.py --count 20000 [--seed 0]
+    make fuzz [ARGS="--count 20000 --seed 0"]
 
 Every input is a file of the seed corpus with a few changes: bits, bytes, 32-bit numbers, cut, repeated and swapped
 pieces. The reader must return a stack or raise MRTError in one sentence, within 5 s and 1 GB. Ends with figures and

@@ -15,7 +15,7 @@ from psd_tools.psd.descriptor import Descriptor, DescriptorBlock, Double
 from psd_tools.psd.header import FileHeader
 from psd_tools.psd.image_data import ImageData
 from psd_tools.terminology import Key
-from torture import mask_group, noise
+from torture import mask_by_path, mask_group, noise
 
 from mrt_core.documents import save
 from mrt_core.documents.psd_writer import write_psd
@@ -63,6 +63,12 @@ def masked() -> bytes:
     group = document.create_group(name="group")
     group.append(document.create_pixel_layer(picture(seed=5), "inside"))
     mask_group(group, picture("L", 4))
+    return other(document)
+
+
+def cut() -> bytes:
+    document = PSDImage.new("RGBA", (12, 10))
+    mask_by_path(document.create_pixel_layer(picture("RGBA"), "cut", top=2, left=1))
     return other(document)
 
 
@@ -123,6 +129,7 @@ def corpus() -> dict[str, bytes]:
         "indexed.psd": indexed(),
         "masked.psd": masked(),
         "clipped.psd": clipped(),
+        "cut.psd": cut(),
         "filled.psd": filled(),
         "ours.ora": archive(".ora"),
         "ours.zip": archive(".zip"),

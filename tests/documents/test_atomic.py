@@ -1,5 +1,6 @@
 """Files appear whole or not at all, also when the process is killed."""
 
+import logging
 import os
 import random
 import signal
@@ -14,6 +15,8 @@ from mrt_core.documents.atomic import atomic_file
 from mrt_core.errors import MRTError
 from mrt_core.geometry import Size
 from mrt_core.layers import Layer, LayerStack
+
+log = logging.getLogger(__name__)
 
 KILLS = 50
 
@@ -116,14 +119,17 @@ def test_kill_at_random_moments_leaves_the_old_or_the_new_file(name, tmp_path: P
     duration = time.perf_counter() - start
     save(stack_of(5, side=90), path, overwrite=True)
     old_bytes = path.read_bytes()
-    draw, interrupted = random.Random(0), 0
+    draw, interrupted, replaced = random.Random(0), 0, 0
     for _ in range(KILLS):
         interrupted += killed_during(lambda: save(new, path, overwrite=True), draw.uniform(0, 1.5 * duration))
         assert path.read_bytes() in (old_bytes, new_bytes)
         if path.read_bytes() == new_bytes:
+            replaced += 1
             path.write_bytes(old_bytes)
     assert interrupted >= KILLS // 5
     strays = [file for file in tmp_path.iterdir() if file != path]
+    log.info("%d of %d saves were killed at work; %d files new, the others old", interrupted, KILLS, replaced)
+    log.info("%d temporary files were left behind", len(strays))
     assert all(file.name.startswith(".") and file.suffix == ".tmp" for file in strays)
     for file in strays:
         with pytest.raises(MRTError, match="cannot be read"):

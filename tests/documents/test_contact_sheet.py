@@ -58,6 +58,15 @@ def test_any_name_can_be_drawn(name):
     contact_sheet(LayerStack(Size(5, 5), (Layer(solid((1, 1, 1, 1), 5, 5), 0, 0, name),)), name)
 
 
+@pytest.mark.parametrize(("name", "other"), [("ÄÄ", "ÖÖ"), ("łł", "őő"), ("ΔΔ", "ΩΩ"), ("ДД", "ЖЖ")])
+def test_names_in_european_scripts_are_readable_without_any_font_of_the_system(name, other):
+    """A font without these letters draws the same box for all of them."""
+    sheets = [
+        contact_sheet(LayerStack(Size(5, 5), (Layer(solid((1, 1, 1, 1), 5, 5), 0, 0, n),))) for n in (name, other)
+    ]
+    assert not np.array_equal(*map(np.asarray, sheets))
+
+
 def test_sheet_is_saved_as_png_and_not_over_another(tmp_path: Path):
     sheet = contact_sheet(LayerStack(Size(5, 5), ()))
     save_sheet(sheet, tmp_path / "a.png")

@@ -1,4 +1,4 @@
-"""A short run of the reader's fuzzing on every test run; `python tests/documents/fuzz.py` is the long one."""
+"""A short run of the reader's fuzzing on every test run; `make fuzz` is the long one."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def test_corpus_is_what_its_script_writes():
     """Pixels and structure, not bytes: JPEG and PNG encoders differ between machines."""
     names = sorted(path.name for path in seeds.FOLDER.iterdir())
     assert names == sorted([
-        "bitmap.psd", "clipped.psd", "cmyk.psd", "deep-16.psd", "deep-32.psd", "filled.psd", "flat.psd", "gray.psd",
+        "bitmap.psd", "clipped.psd", "cmyk.psd", "cut.psd", "deep-16.psd", "deep-32.psd", "filled.psd", "flat.psd", "gray.psd",
         "indexed.psd", "lab.psd", "masked.psd", "ours-zip.psd", "ours.ora", "ours.psb", "ours.psd", "ours.zip",
     ])  # fmt: skip
     assert all(load(seeds.FOLDER / name).layers for name in names)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from psd_tools import PSDImage
 from psd_tools.constants import BlendMode, Clipping, Resource, Tag
 from psd_tools.psd.descriptor import Bool, Descriptor, DescriptorBlock2, Double, Enumerated, UnitFloat
@@ -13,9 +13,10 @@ from psd_tools.psd.image_resources import ImageResource
 from psd_tools.psd.tagged_blocks import TaggedBlock
 from psd_tools.terminology import Key
 from seeds import FOLDER
-from torture import LONG_NAME, mask_group, names, noise, stored, torture_stack
+from torture import LONG_NAME, mask_by_path, mask_group, names, noise, stored, torture_stack
 
 from mrt_core.documents import load, save
+from mrt_core.documents.color_profile import srgb_profile
 from mrt_core.documents.metadata import from_xmp, to_xmp
 from mrt_core.documents.psd_reader import load_psd, load_psd_preview
 from mrt_core.errors import MRTError
@@ -133,6 +134,16 @@ def test_masks_are_rendered(background, tmp_path: Path):
     assert stack.warnings == ()
 
 
+@pytest.mark.parametrize("disabled", [False, True])
+def test_vector_mask_without_a_raster_copy_is_drawn(disabled, tmp_path: Path):
+    document = rgb_document(tmp_path, (20, 10))
+    layer = add(document, np.full((8, 12, 4), (90, 80, 70, 255), np.uint8), "cut", 1, 1)
+    mask_by_path(layer, disabled)
+    stack = load_psd(saved(document, tmp_path))
+    assert stack.layers[0].box == ((1, 1, 12, 8) if disabled else (4, 2, 8, 4)) and stack.warnings == ()
+    assert {tuple(pixel) for pixel in stack.layers[0].pixels.reshape(-1, 4)} == {(90, 80, 70, 255)}
+
+
 def test_disabled_mask_is_not_applied(tmp_path: Path):
     document = PSDImage.new("RGB", (6, 4))
     layer = add(document, np.full((4, 6, 3), 90, np.uint8), "masked")
@@ -183,12 +194,12 @@ def test_colour_fill_layer_fills_the_frame(tmp_path: Path):
     }
 
 
-def overlay(red: float, green: float, blue: float) -> DescriptorBlock2:
-    """Photoshop's effects block with one colour overlay."""
+def effects(kind: bytes, red: float, green: float, blue: float) -> DescriptorBlock2:
+    """Photoshop's effects block with one effect of one colour, such as b"SoFi", a colour overlay."""
     color = Descriptor(name="", classID=b"RGBC")
     for key, value in ((Key.Red, red), (Key.Green, green), (Key.Blue, blue)):
         color[key] = Double(value)
-    effect = Descriptor(name="", classID=b"SoFi")
+    effect = Descriptor(name="", classID=kind)
     effect[Key.Enabled] = Bool(True)
     effect[b"present"] = Bool(True)
     effect[Key.Mode] = Enumerated(typeID=b"BlnM", enum=b"Nrml")
@@ -196,7 +207,7 @@ def overlay(red: float, green: float, blue: float) -> DescriptorBlock2:
     effect[Key.Color] = color
     block = DescriptorBlock2(name="", classID=b"null", version=0, data_version=16)
     block[b"masterFXSwitch"] = Bool(True)
-    block[b"SoFi"] = effect
+    block[kind] = effect
     return block
 
 
@@ -204,12 +215,31 @@ def test_effects_are_drawn_and_named(tmp_path: Path):
     document = rgb_document(tmp_path)
     layer = add(document, np.full((4, 4, 4), (255, 0, 0, 255), np.uint8), "painted")
     layer.tagged_blocks[Tag.OBJECT_BASED_EFFECTS_LAYER_INFO] = TaggedBlock(
-        key=Tag.OBJECT_BASED_EFFECTS_LAYER_INFO, data=overlay(0, 0, 255)
+        key=Tag.OBJECT_BASED_EFFECTS_LAYER_INFO, data=effects(b"SoFi", 0, 0, 255)
     )
     layer.opacity = 51
     stack = load_psd(saved(document, tmp_path))
     assert stack.warnings == ('Layer "painted": its effects are drawn approximately or not at all: ColorOverlay.',)
     assert stack.layers[0].opacity == 0.2 and stack.layers[0].pixels[1, 1].tolist() == [0, 0, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(b"DrSh", "DropShadow"), (b"OrGl", "OuterGlow"), (b"IrSh", "InnerShadow"), (b"IrGl", "InnerGlow")],
+)
+def test_shadows_and_glows_are_named_and_not_drawn(kind, name, tmp_path: Path):
+    document = rgb_document(tmp_path)
+    pixels = noise(4, 4, 1, (255, 256))
+    layer = add(document, pixels, "lit", 3, 3)
+    block = effects(kind, 0, 0, 255)
+    for key, pixels_wide in ((Key.Distance, 2.0), (Key.Blur, 5.0), (Key.ChokeMatte, 0.0)):
+        block[kind][key] = UnitFloat(pixels_wide, unit=b"#Pxl")
+    layer.tagged_blocks[Tag.OBJECT_BASED_EFFECTS_LAYER_INFO] = TaggedBlock(
+        key=Tag.OBJECT_BASED_EFFECTS_LAYER_INFO, data=block
+    )
+    stack = load_psd(saved(document, tmp_path))
+    assert stack.warnings == (f'Layer "lit": its effects are drawn approximately or not at all: {name}.',)
+    assert stack.layers[0].box == (3, 3, 4, 4) and np.array_equal(stack.layers[0].pixels, pixels)
 
 
 def test_blend_if_is_said(tmp_path: Path):
@@ -293,10 +323,22 @@ def test_other_rgb_profile_is_converted(tmp_path: Path):
     assert np.abs(layer.pixels[0, 0, :3].astype(int) - 188).max() <= 2
 
 
+def test_profile_is_looked_at_once_for_all_layers(tmp_path: Path, monkeypatch):
+    """A profile whose description claims 2**24 records takes long to look at."""
+    profile = bytearray(srgb_profile())
+    profile[profile.index(b"mluc") + 8] = 1  # the first byte of the number of records
+    document = rgb_document(tmp_path)
+    for index in range(20):
+        add(document, noise(4, 4, index), str(index))
+    document.image_resources[Resource.ICC_PROFILE] = ImageResource(key=Resource.ICC_PROFILE.value, data=bytes(profile))
+    look, looks = ImageCms.getProfileDescription, []
+    monkeypatch.setattr(ImageCms, "getProfileDescription", lambda opened: looks.append(opened) or look(opened))
+    stack = load_psd(saved(document, tmp_path))
+    assert len(stack.layers) == 20 and len(looks) == 1
+
+
 def gamma_one_profile() -> bytes:
     """Our sRGB profile with linear curves."""
-    from mrt_core.documents.color_profile import srgb_profile
-
     profile = bytearray(srgb_profile())
     for index in range(int.from_bytes(profile[128:132], "big")):
         tag = profile[132 + 12 * index : 144 + 12 * index]

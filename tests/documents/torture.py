@@ -3,7 +3,12 @@
 import numpy as np
 from PIL import Image
 from psd_tools.api.layers import Group as PSDGroup
+from psd_tools.api.layers import Layer as PSDLayer
+from psd_tools.constants import Tag
 from psd_tools.psd.layer_and_mask import ChannelDataList
+from psd_tools.psd.tagged_blocks import TaggedBlock
+from psd_tools.psd.vector import ClosedKnotLinked, ClosedPath, InitialFillRule, PathFillRule, VectorMaskSetting
+from psd_tools.psd.vector import Path as VectorPath
 
 from mrt_core.geometry import Size
 from mrt_core.layers import Group, Layer, LayerStack
@@ -92,6 +97,15 @@ def mask_group(group: PSDGroup, levels: Image.Image) -> None:
     for index, (record, channels) in enumerate(zip(info.layer_records, info.channel_image_data, strict=True)):
         # The group's start shares its list of channels, and now has one more than its record says.
         info.channel_image_data[index] = ChannelDataList(list(channels)[: len(record.channel_info)])
+
+
+def mask_by_path(layer: PSDLayer, disabled: bool = False) -> None:
+    """Give a psd-tools layer a rectangular vector mask from 0.2 to 0.6 of the document's width and height."""
+    corners = [(y, x) for y, x in ((0.2, 0.2), (0.2, 0.6), (0.6, 0.6), (0.6, 0.2))]
+    knots = [ClosedKnotLinked(corner, corner, corner) for corner in corners]
+    path = VectorPath([PathFillRule(), InitialFillRule(0), ClosedPath(items=knots, operation=1, index=0)])
+    mask = VectorMaskSetting(path=path, flags=4 * disabled)
+    layer.tagged_blocks[Tag.VECTOR_MASK_SETTING1] = TaggedBlock(key=Tag.VECTOR_MASK_SETTING1, data=mask)
 
 
 def names(nodes: tuple[Layer | Group, ...]) -> list[str]:
