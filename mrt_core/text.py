@@ -100,11 +100,11 @@ class SmallTextEncoder(nn.Module):
         return [self._caption_index(prompt.strip()) for prompt in prompts]
 
     def _caption_index(self, prompt: str) -> Tensor:
-        starts = torch.tensor([start for start, _ in self.tokenizer.encode(prompt).offsets], dtype=torch.long)
-        starts = starts[: self.config.max_tokens - 1]
-        index = torch.full((len(starts) + 1,), NO_CAPTION)  # END belongs to none
+        ends = torch.tensor([end for _, end in self.tokenizer.encode(prompt).offsets], dtype=torch.long)
+        ends = ends[: self.config.max_tokens - 1]  # not their starts: a token takes the blank before it along
+        index = torch.full((len(ends) + 1,), NO_CAPTION)  # END belongs to none
         for number, match in enumerate(LAYER_CAPTION.finditer(prompt)):
-            index[:-1][(starts >= match.start()) & (starts < match.end())] = number
+            index[:-1][(ends > match.start()) & (ends <= match.end())] = number
         return index
 
     def encode_prompts(self, prompts: Sequence[str]) -> list[Tensor]:

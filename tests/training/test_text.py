@@ -43,7 +43,7 @@ def test_text_about_what_is_given_is_left_out(samples):
     head = torch.nn.Linear(encoder.config.width, 16 * PICTURE**2)
     torch.nn.init.zeros_(head.weight), torch.nn.init.zeros_(head.bias)
     loss = picture_loss(encoder, head, samples[:1], ["a whole <layer> x </layer>"])
-    assert float(loss) == pytest.approx(float(coarse_pictures(samples[0])[1].square().mean()), rel=1e-5)
+    assert loss.item() == pytest.approx(float(coarse_pictures(samples[0])[1].square().mean()), rel=1e-5)
 
 
 def test_warm_up_learns_what_words_look_like(samples):
