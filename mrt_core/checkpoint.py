@@ -6,12 +6,12 @@ Public Qwen-Image files load too. They have no condition-token embedding and non
 then treats condition slots like any other clean slot.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from .autoencoder import Autoencoder
@@ -38,12 +38,14 @@ from .transformer import MaskedRegionTransformer
 __all__ = [
     "Checkpoint",
     "CheckpointInfo",
+    "CheckpointParts",
     "CheckpointReport",
     "Family",
     "Sampling",
     "bundled_checkpoint",
     "inspect_checkpoint",
     "load_checkpoint",
+    "read_parts",
     "save_checkpoint",
 ]
 
@@ -94,28 +96,47 @@ def load_checkpoint(
 
     Raises MRTError, in one sentence, for a file that is not such a checkpoint or whose tensors do not fit exactly.
     """
-    path = Path(path)
+    parts = read_parts(Path(path), device, dtype)
+    info = parts.info
+    meta = {"device": "meta", "operations": UNFILLED}
+    transformer = _assign(MaskedRegionTransformer(info.transformer, **meta), parts.transformer)
+    autoencoder = text_encoder = None
+    if parts.autoencoder:
+        autoencoder = _assign(Autoencoder(info.autoencoder, device="meta"), parts.autoencoder)
+    if info.text_encoder is not None:
+        text_encoder = _assign(SmallTextEncoder(info.text_encoder, parts.tokenizer, **meta), parts.text_encoder)
+    return Checkpoint(transformer, autoencoder, text_encoder, info)
+
+
+class CheckpointParts(NamedTuple):
+    """State dicts of a file's parts in our names, each without its prefix and empty where the part is absent."""
+
+    info: CheckpointInfo
+    transformer: dict[str, Tensor]
+    autoencoder: dict[str, Tensor]
+    text_encoder: dict[str, Tensor]
+    tokenizer: Tokenizer | None
+
+
+def read_parts(path: Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> CheckpointParts:
+    """All weights of a checkpoint, cast to `dtype` one by one, or as they are stored with None.
+
+    Raises MRTError, in one sentence, for a file that is not such a checkpoint or whose tensors do not fit exactly.
+    """
     report = inspect_checkpoint(path)
     info = require_loadable(report)
     names = split_names(read_header(path).tensors, report.prefix)
 
-    def read(prefix: str) -> Iterator[tuple[str, Tensor]]:
-        for name, tensor in read_tensors(path, names[prefix], device):
-            yield name.removeprefix(prefix), tensor
+    def read(prefix: str) -> dict[str, Tensor]:
+        tensors = read_tensors(path, names[prefix], device)
+        return {name.removeprefix(prefix): tensor.to(dtype or tensor.dtype) for name, tensor in tensors}
 
-    state = {name: tensor.to(dtype) for name, tensor in read(report.prefix) if name != ZERO_TIMESTEP_MARKER}
-    transformer = _assign(MaskedRegionTransformer(info.transformer, device="meta", operations=UNFILLED), state)
-    autoencoder = text_encoder = None
-    if names[AUTOENCODER_PREFIX]:
-        canonical = canonical_autoencoder_state(dict(read(AUTOENCODER_PREFIX)))
-        state = {name: tensor.to(dtype).contiguous() for name, tensor in canonical.items()}
-        autoencoder = _assign(Autoencoder(info.autoencoder, device="meta"), state)
-    if info.text_encoder is not None:
-        state = {name: tensor.to(dtype) for name, tensor in read(TEXT_PREFIX)}
-        text_encoder = _assign(
-            SmallTextEncoder(info.text_encoder, report.tokenizer, device="meta", operations=UNFILLED), state
-        )
-    return Checkpoint(transformer, autoencoder, text_encoder, info)
+    transformer = read(report.prefix)
+    transformer.pop(ZERO_TIMESTEP_MARKER, None)
+    canonical = canonical_autoencoder_state(read(AUTOENCODER_PREFIX))
+    autoencoder = {name: tensor.contiguous() for name, tensor in canonical.items()}
+    text_encoder = read(TEXT_PREFIX) if info.text_encoder else {}
+    return CheckpointParts(info, transformer, autoencoder, text_encoder, report.tokenizer)
 
 
 def _assign(module: Module, state: dict[str, Tensor]) -> Module:

@@ -69,6 +69,12 @@ def intersection(a: Box, b: Box) -> Box | None:
     return Box(left, top, right - left, bottom - top) if right > left and bottom > top else None
 
 
+def covers(outer: Box, inner: Box) -> bool:
+    """Whether all of `inner` lies in `outer`."""
+    across = outer.x <= inner.x and inner.right <= outer.right
+    return across and outer.y <= inner.y and inner.bottom <= outer.bottom
+
+
 def snap_outward(box: Box, grid: int = TOKEN_PX) -> Box:
     """`box` grown outward to multiples of `grid` px; never smaller than one grid cell (spec 6.2-9)."""
     left, top = (math.floor(edge / grid + EDGE_NOISE) * grid for edge in (box.x, box.y))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .autoencoder import LATENT_CHANNELS
 from .errors import MRTError
-from .geometry import Box, frame_box, token_box_pixels
+from .geometry import Box, covers, frame_box, token_box_pixels
 from .layers import Layer, LayerStack
 from .layout import Layout, Region
 from .regions import RegionCodec, places, slot_pixels
@@ -170,11 +170,8 @@ def with_background(stack: LayerStack) -> LayerStack:
     """The stack without groups, with a background that covers the frame as its lowest layer; a transparent one is put
     in where the lowest layer does not cover it."""
     layers = tuple(stack.flat())
-    frame = frame_box(stack.frame)
-    if layers:
-        box = layers[0].box
-        if box.x <= 0 and box.y <= 0 and box.right >= frame.right and box.bottom >= frame.bottom:
-            return replace(stack, layers=layers)
+    if layers and covers(layers[0].box, frame_box(stack.frame)):
+        return replace(stack, layers=layers)
     blank = np.zeros((stack.frame.height, stack.frame.width, 4), np.uint8)
     return replace(stack, layers=(Layer(blank, 0, 0, "Background"), *layers))
 

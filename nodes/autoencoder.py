@@ -12,7 +12,7 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ..mrt_core.autoencoder import LATENT_CHANNELS, Autoencoder, AutoencoderConfig
+from ..mrt_core.autoencoder import LATENT_CHANNELS, Autoencoder
 from ..mrt_core.autoencoder_keys import autoencoder_config, canonical_autoencoder_state, wan_autoencoder_state
 from ..mrt_core.errors import MRTError
 from ..mrt_core.regions import RegionCodec
@@ -22,10 +22,9 @@ BYTES_PER_PIXEL = 2200  # of working memory, as ComfyUI counts it for this autoe
 _patchers: "weakref.WeakKeyDictionary[torch.nn.Module, comfy.model_patcher.ModelPatcher]" = weakref.WeakKeyDictionary()
 
 
-def load_vae(config: AutoencoderConfig, state: dict[str, Tensor]) -> comfy.sd.VAE:
-    """The VAE of a checkpoint's autoencoder weights, for the stock VAE nodes."""
-    canonical = {name: tensor.float() for name, tensor in canonical_autoencoder_state(state).items()}
-    return comfy.sd.VAE(sd=wan_autoencoder_state(canonical))
+def load_vae(state: dict[str, Tensor]) -> comfy.sd.VAE:
+    """The VAE of a checkpoint's autoencoder weights, in our names, for the stock VAE nodes."""
+    return comfy.sd.VAE(sd=wan_autoencoder_state({name: tensor.float() for name, tensor in state.items()}))
 
 
 def region_codec(vae: comfy.sd.VAE, mode: str, pixels: int) -> RegionCodec:

@@ -24,6 +24,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
 from ..mrt_core.autoencoder import AutoencoderConfig
+from ..mrt_core.checkpoint import read_parts
 from ..mrt_core.checkpoint_info import CheckpointInfo
 from ..mrt_core.errors import MRTError
 from ..mrt_core.request import slot_latent_shape
@@ -209,7 +210,5 @@ def load_diffusion_model(
 
 def _load_again(path: Path, dtype: torch.dtype | None, disable_dynamic: bool = False):
     """The MODEL of a file, for ComfyUI when it wants the weights anew."""
-    from .checkpoint_files import read_parts
-
     parts = read_parts(path)
     return load_diffusion_model(path, parts.info, parts.transformer, dtype, disable_dynamic)

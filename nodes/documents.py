@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import folder_paths
-import numpy as np
 from comfy.cli_args import args
 from comfy_api.latest import UI, io
 from PIL import Image
@@ -33,7 +32,7 @@ class SaveLayeredPSD(io.ComfyNode):
             node_id="MRTSaveLayeredPSD",
             display_name="Save Layered PSD",
             category="MRT",
-            description="Saves layers as a PSD that opens in Photoshop, GIMP, Krita, Affinity and Photopea, or in another "
+            description="Saves layers as a PSD for design programs (tried in GIMP, Krita and ImageMagick), or in another "
             "layered format. Nothing is ever overwritten.",
             search_aliases=["export psd", "save psd", "write psd", "photoshop"],
             is_output_node=True,
@@ -48,7 +47,7 @@ class SaveLayeredPSD(io.ComfyNode):
                     "format",
                     options=list(WRITABLE),
                     default="psd",
-                    tooltip="psd, or psb by itself where a psd is too small (30,000 px, 2 GiB); ora for Krita and GIMP; "
+                    tooltip="psd, or psb by itself where a psd is too small (30,000 px, 2 GiB); ora for Krita; "
                     "zip with a PNG per layer and a JSON file.",
                 ),
                 io.Combo.Input(
@@ -56,7 +55,7 @@ class SaveLayeredPSD(io.ComfyNode):
                     options=["rle", "zip"],
                     default="rle",
                     advanced=True,
-                    tooltip="Of psd and psb: rle is what every program reads; zip makes smaller files.",
+                    tooltip="Of psd and psb: rle is what most programs read; zip makes smaller files.",
                 ),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -75,14 +74,14 @@ class SaveLayeredPSD(io.ComfyNode):
 
 def _save(stack: LayerStack, prefix: str, extension: str, compression: str) -> UI.SavedResult:
     """Write the document under the first free name; raises MRTError where it cannot be written."""
-    try:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            _plain(prefix), folder_paths.get_output_directory(), *stack.frame
-        )
-    except Exception as error:  # ComfyUI raises a bare Exception for a path outside the output folder
+    output = Path(folder_paths.get_output_directory()).resolve()
+    plain = _plain(prefix)
+    if not (output / plain).resolve().is_relative_to(output):
         raise MRTError(
-            f"the filename prefix {prefix!r} leads out of the output folder; use a name, or folders inside it"
-        ) from error
+            f"the filename prefix {prefix!r} leads out of the output folder, but files are saved inside it; use a name, or "
+            "folders inside it"
+        )
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(plain, str(output), *stack.frame)
     for number in range(counter, counter + MAX_SAVE_TRIES):
         path = Path(folder) / f"{name}_{number:05}_{extension}"
         if os.path.lexists(path):
@@ -112,13 +111,9 @@ def _previews(stack: LayerStack) -> list[UI.SavedResult]:
     results = []
     for number, pixels in enumerate(pictures, start=counter):
         file = f"{name}_{number:05}_.png"
-        _to_png(pixels, Path(folder) / file)
+        Image.fromarray(pixels).save(Path(folder) / file, compress_level=4)
         results.append(UI.SavedResult(file, subfolder, io.FolderType.temp))
     return results
-
-
-def _to_png(pixels: np.ndarray, path: Path) -> None:
-    Image.fromarray(pixels).save(path, compress_level=4)
 
 
 class LoadLayeredPSD(io.ComfyNode):

@@ -3,9 +3,10 @@
 import torch
 from comfy_api.latest import io
 
+from ..mrt_core.checkpoint import read_parts
 from ..mrt_core.preview import fit_preview_colors
 from .autoencoder import load_vae, region_codec
-from .checkpoint_files import checkpoint_names, checkpoint_path, read_parts
+from .checkpoint_files import checkpoint_names, checkpoint_path
 from .diffusion_model import load_diffusion_model
 from .text_encoder import load_text_encoder
 
@@ -60,7 +61,7 @@ class LoadModel(io.ComfyNode):
         if parts.info.text_encoder:
             clip = load_text_encoder(parts.info.text_encoder, parts.tokenizer, parts.text_encoder)
         if parts.autoencoder:
-            vae = load_vae(parts.info.autoencoder, parts.autoencoder)
+            vae = load_vae(parts.autoencoder)
             _set_preview_colors(model, vae)
         return io.NodeOutput(model, clip, vae)
 

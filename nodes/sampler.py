@@ -86,7 +86,7 @@ class MaskedRegionSampler(io.ComfyNode):
         scale = cfg or settings.cfg
         if renormalise and scale != 1:
             model = model.clone()
-            model.set_model_sampler_cfg_function(_renormalised_guidance, disable_cfg1_optimization=False)
+            model.set_model_sampler_cfg_function(_renormalised_guidance)
         samples = latent["samples"]
         noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
         sampler = _sampler(settings.solver if solver == "auto" else solver, samples, seed)

@@ -7,6 +7,7 @@ from mrt_core.geometry import (
     Size,
     TokenBox,
     canvas_box,
+    covers,
     frame_box,
     intersection,
     snap_outward,
@@ -129,3 +130,18 @@ def test_float_noise_adds_no_token():
     canvas = canvas_box(Size(256, 256), [box, overflow])
     tokens = token_box(box, canvas)
     assert tokens.col + tokens.cols <= canvas.width / 16
+
+
+@pytest.mark.parametrize(
+    ("outer", "covered"),
+    [
+        (Box(0, 0, 8, 6), True),
+        (Box(-1, -2, 12, 9), True),
+        (Box(1, 0, 8, 6), False),
+        (Box(0, 1, 8, 6), False),
+        (Box(0, 0, 7, 6), False),
+        (Box(0, 0, 8, 5), False),
+    ],
+)
+def test_covers(outer, covered):
+    assert covers(outer, Box(0, 0, 8, 6)) == covered

@@ -1,6 +1,6 @@
 """The layout that a layer stack shows: what a user's document asks for when it is made again."""
 
-from ..geometry import Box, frame_box
+from ..geometry import Box, covers, frame_box
 from ..layers import LayerStack
 from ..layout import Layout, Region
 
@@ -12,17 +12,11 @@ def stack_layout(stack: LayerStack) -> Layout:
     layout's default.
     """
     regions = [Region(layer.name, Box(*layer.box), layer.caption) for layer in stack.flat()]
-    frame = frame_box(stack.frame)
-    covers = bool(regions) and (
-        regions[0].box.x <= 0
-        and regions[0].box.y <= 0
-        and regions[0].box.right >= frame.right
-        and regions[0].box.bottom >= frame.bottom
-    )
+    has_background = bool(regions) and covers(regions[0].box, frame_box(stack.frame))
     caption = stack.metadata.get("prompt")
     return Layout(
         stack.frame,
-        tuple(regions[1:] if covers else regions),
+        tuple(regions[1:] if has_background else regions),
         caption if isinstance(caption, str) else "",
-        regions[0] if covers else None,
+        regions[0] if has_background else None,
     )
