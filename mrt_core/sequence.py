@@ -102,8 +102,8 @@ class SampleLayout(NamedTuple):
     def token_count(self) -> int:
         return sum(slot.box.count for slot in self.slots)
 
-    def expand(self, values: Sequence[bool]) -> Tensor:
-        """One value per slot to one per token: bool (token_count,)."""
+    def expand(self, values: Sequence[bool] | Sequence[float]) -> Tensor:
+        """One value per slot to one per token (token_count,)."""
         counts = torch.tensor([slot.box.count for slot in self.slots])
         return torch.tensor(list(values)).repeat_interleave(counts)
 

@@ -73,7 +73,8 @@ class TextBlock(nn.Module):
         q, k, v = (
             self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         )  # (B, heads, T, dim)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        scores = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(~mask, -torch.inf)  # (B, heads, T, T)
+        attended = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)
         x = x + self.out(attended)
         return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
 

@@ -12,7 +12,7 @@ from ..designs.generator import DesignSettings
 from ..regions import REGION_MODES, RegionCodec
 from ..training import bundle
 from ..training.autoencoder import AutoencoderTraining, finish_autoencoder, train_autoencoder
-from ..training.samples import write_shards
+from ..training.samples import TRAINING_MIX, write_shards
 from ..training.teacher import SamplePool, TeacherTraining, train_teacher
 from ..training.text import warm_up_text
 
@@ -88,7 +88,7 @@ def run_autoencoder(options: argparse.Namespace) -> None:
 def run_samples(options: argparse.Namespace) -> None:
     autoencoder = bundle.load_trained_autoencoder(options.folder / "autoencoder").to(options.device)
     codec = RegionCodec(autoencoder, options.region_mode)
-    settings = DesignSettings(frame_area=options.frame_area)
+    settings = DesignSettings(frame_area=options.frame_area, mix=TRAINING_MIX)
     write_shards(options.folder / "samples", codec, options.shards, options.size, options.seed, settings)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .artwork import load_artwork, load_font, load_fonts
+from .artwork import load_artwork, load_common_artwork, load_font, load_fonts
 
 SUPERSAMPLING = 4
 
@@ -34,6 +34,18 @@ class Element(NamedTuple):
 
     image: Image.Image
     caption: str
+
+
+class ElementMix(NamedTuple):
+    """Shares of what layers show, and the share of drawings that are taken from the common ones."""
+
+    artwork: float = 0.55
+    shape: float = 0.27
+    word: float = 0.18
+    common: float = 0.0
+
+
+EVEN_MIX = ElementMix()
 
 
 def jittered(rng: np.random.Generator, color: tuple[int, int, int], amount: float = 14) -> tuple[int, int, int]:
@@ -136,9 +148,9 @@ def draw_word(rng: np.random.Generator, size: int, held_out: bool) -> Element:
     return Element(image, f'the word "{word}" in {name}')
 
 
-def draw_artwork(rng: np.random.Generator, size: int, held_out: bool) -> Element:
-    """One drawing scaled so that its longer side is `size` px."""
-    drawings = load_artwork(held_out)
+def draw_artwork(rng: np.random.Generator, size: int, held_out: bool, common: float = 0.0) -> Element:
+    """One drawing scaled so that its longer side is `size` px; with chance `common` one of the common drawings."""
+    drawings = load_common_artwork() if common and rng.random() < common else load_artwork(held_out)
     drawing = drawings[int(rng.integers(len(drawings)))]
     image = Image.fromarray(drawing.pixels, "RGBA")
     scale = size / max(image.size)
@@ -146,11 +158,11 @@ def draw_artwork(rng: np.random.Generator, size: int, held_out: bool) -> Element
     return Element(image.resize(target, Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC), drawing.name)
 
 
-def draw_element(rng: np.random.Generator, size: int, held_out: bool) -> Element:
+def draw_element(rng: np.random.Generator, size: int, held_out: bool = False, mix: ElementMix = EVEN_MIX) -> Element:
     """A random element about `size` px, cropped to its content."""
-    kind = rng.choice(["artwork", "shape", "word"], p=[0.55, 0.27, 0.18])
+    kind = rng.choice(["artwork", "shape", "word"], p=[mix.artwork, mix.shape, mix.word])
     if kind == "artwork":
-        element = draw_artwork(rng, size, held_out)
+        element = draw_artwork(rng, size, held_out, mix.common)
     elif kind == "shape":
         element = draw_shape(rng, size)
     else:

@@ -12,7 +12,7 @@ from ..geometry import Box, Size, intersection
 from ..layers import Layer, LayerStack
 from ..layout import Layout, Region
 from .backgrounds import draw_background
-from .elements import Element, draw_element
+from .elements import EVEN_MIX, Element, ElementMix, draw_element
 from .styles import NATURAL, Style, pick_style
 
 ASPECTS = ((1, 1), (5, 4), (4, 5), (4, 3), (3, 4), (3, 2), (2, 3), (16, 9), (9, 16), (2, 1), (1, 2))
@@ -29,6 +29,7 @@ class DesignSettings:
     overflow_share: float = 0.4
     styled_share: float = 0.3
     max_cover: float = 0.35  # share of a layer that one layer above it may cover
+    mix: ElementMix = EVEN_MIX
     held_out: bool = False  # draw from the held-out artwork and words
 
 
@@ -125,9 +126,9 @@ def generate_design(seed: int | tuple[int, ...], settings: DesignSettings = Desi
     layers, regions, assets = [], [], []
     for _ in range(count):
         size = max(14, round(short_side * rng.uniform(0.34, 0.62) * shrink))
-        element = draw_element(rng, size, settings.held_out)
+        element = draw_element(rng, size, settings.held_out, settings.mix)
         while not _is_legible(element, background):
-            element = draw_element(rng, size, settings.held_out)
+            element = draw_element(rng, size, settings.held_out, settings.mix)
         hangs = overflow and rng.random() < 0.5
         box = _place(rng, element.image.size, frame, [region.box for region in regions], settings, hangs)
         if box is None:

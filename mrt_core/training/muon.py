@@ -4,8 +4,12 @@ Muon (Keller Jordan et al., 2024) replaces a matrix's momentum by the nearest se
 Newton-Schulz steps. On the small autoencoder it was 3.4 dB ahead of AdamW after the same 80 s (docs/results.md).
 """
 
+from collections.abc import Iterator
+
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from .sharding import gather, local, place_like
 
@@ -25,6 +29,29 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     return (x.T if wide else x).to(matrix.dtype)
 
 
+def orthogonalised(gradients: list[Tensor]) -> Iterator[Tensor]:
+    """`orthogonalise` of every gradient, as matrices, in order.
+
+    Processes that hold the same whole gradients do a part of the work each and exchange the results. Sharded gradients are
+    gathered one at a time instead: a part of a matrix would be made orthogonal to itself alone.
+    """
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    if world == 1 or any(isinstance(gradient, DTensor) for gradient in gradients):
+        yield from (orthogonalise(gather(gradient).flatten(1)) for gradient in gradients)
+        return
+    mine = set(range(dist.get_rank(), len(gradients), world))
+    flat = torch.cat(
+        [
+            (orthogonalise(gradient.flatten(1)) if index in mine else torch.zeros_like(gradient)).flatten().bfloat16()
+            for index, gradient in enumerate(gradients)
+        ]
+    )
+    dist.all_reduce(flat)  # every value is one process's own plus zeros: exact
+    pieces = flat.split([gradient.numel() for gradient in gradients])
+    for piece, gradient in zip(pieces, gradients, strict=True):
+        yield piece.view(gradient.flatten(1).shape).to(gradient.dtype)
+
+
 class Muon(torch.optim.Optimizer):
     """Muon on the groups with `matrix=True`, AdamW on the others; `lr` is per group and scaled by one schedule factor."""
 
@@ -41,22 +68,25 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
-            update = self._muon if group["matrix"] else self._adam
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    update(parameter, self.state[parameter], group)
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for parameter in parameters:
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            if group["matrix"]:
+                self._muon(parameters, group)
+            else:
+                for parameter in parameters:
+                    self._adam(parameter, self.state[parameter], group)
 
-    @staticmethod
-    def _muon(parameter: Tensor, state: dict, group: dict) -> None:
-        momentum = local(state.setdefault("momentum", torch.zeros_like(parameter)))
-        gradient = local(parameter.grad)
-        momentum.lerp_(gradient, 1 - group["momentum"])
-        gradient.lerp_(momentum, group["momentum"])  # Nesterov's look-ahead, in the gradient's place
-        matrix = gather(parameter.grad).flatten(1)  # a part of a matrix would be made orthogonal to itself alone
-        scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-        update = orthogonalise(matrix).view(parameter.shape)
-        parameter.add_(place_like(update, parameter), alpha=-group["lr"] * scale)
+    def _muon(self, parameters: list[Tensor], group: dict) -> None:
+        for parameter in parameters:
+            momentum = local(self.state[parameter].setdefault("momentum", torch.zeros_like(parameter)))
+            gradient = local(parameter.grad)
+            momentum.lerp_(gradient, 1 - group["momentum"])
+            gradient.lerp_(momentum, group["momentum"])  # Nesterov's look-ahead, in the gradient's place
+        updates = orthogonalised([parameter.grad for parameter in parameters])
+        for parameter, update in zip(parameters, updates, strict=True):
+            scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
+            parameter.add_(place_like(update.view(parameter.shape), parameter), alpha=-group["lr"] * scale)
 
     @staticmethod
     def _adam(parameter: Tensor, state: dict, group: dict) -> None:

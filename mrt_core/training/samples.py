@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from ..designs.elements import ElementMix
 from ..designs.generator import Design, DesignSettings, generate_design
 from ..designs.grouping import group_layers
 from ..files import save_atomically
@@ -28,9 +29,10 @@ log = logging.getLogger(__name__)
 
 ROLES = tuple(Role)
 TASK_SHARES: Mapping[Task, float] = {
-    Task.TEXT_TO_LAYERS: 0.06, Task.IMAGE_TO_LAYERS: 0.54, Task.ADD_LAYERS: 0.2, Task.RESTYLE_LAYERS: 0.2,
+    Task.TEXT_TO_LAYERS: 0.06, Task.IMAGE_TO_LAYERS: 0.66, Task.ADD_LAYERS: 0.14, Task.RESTYLE_LAYERS: 0.14,
 }  # fmt: skip
-TEXT_ONLY_SHARE = 0.6  # of image-to-layers samples that a batch takes without their image, as text to layers
+TRAINING_MIX = ElementMix(artwork=0.45, shape=0.4, word=0.15, common=0.6)
+TEXT_ONLY_SHARE = 0.5  # of image-to-layers samples that a batch takes without their image, as text to layers
 GROUPING_SHARE = 0.3  # of designs whose layers are grouped
 BLANK_CAPTION_SHARE = 0.5  # of image-to-layers samples trained without a caption
 

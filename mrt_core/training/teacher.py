@@ -21,7 +21,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from ..schedule import shift_linear
-from ..sequence import SampleLayout, pack_samples
+from ..sequence import Role, SampleLayout, pack_samples
 from ..tasks import Task
 from ..text import SmallTextConfig, SmallTextEncoder
 from ..transformer import MaskedRegionTransformer, TransformerConfig
@@ -34,8 +34,12 @@ log = logging.getLogger(__name__)
 # How far the noise levels of a task lean to 1. What a text says counts where nothing can be seen yet: with even levels, a
 # small model did not learn to follow text at all (docs/results.md).
 NOISE_SHIFT: Mapping[Task, float] = {
-    Task.TEXT_TO_LAYERS: 4.0, Task.IMAGE_TO_LAYERS: 1.0, Task.ADD_LAYERS: 4.0, Task.RESTYLE_LAYERS: 2.0,
+    Task.TEXT_TO_LAYERS: 4.0, Task.IMAGE_TO_LAYERS: 3.0, Task.ADD_LAYERS: 4.0, Task.RESTYLE_LAYERS: 3.0,
 }  # fmt: skip
+
+# How much a token counts in the loss. Layers are what the model is for and have the fewest tokens; a composite that is made
+# beside them is not looked at afterwards.
+TOKEN_WEIGHT: Mapping[Role, float] = {Role.COMPOSITE: 0.5, Role.BACKGROUND: 1.0, Role.LAYER: 2.0, Role.CONDITION: 0.0}
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class TeacherTraining:
     learning_rate: float = 1e-3
     warmup: int = 100
     decay_share: float = 0.25
-    ema_decay: float = 0.999
+    ema_decay: float = 0.998
     prompt_dropout: float = 0.1
     save_every: int = 200
     reload_every: int = 200  # steps after which new shards are picked up
@@ -140,7 +144,7 @@ class SamplePool:
 def flow_matching_loss(
     model: nn.Module, samples: list[TrainingSample], prompts: list[str], device: torch.device
 ) -> Tensor:
-    """Mean squared velocity error over the noisy tokens of a batch, at one random noise level per sample."""
+    """Weighted mean squared velocity error over the noisy tokens of a batch, at one random noise level per sample."""
     clean_latents = torch.cat([sample.tokens for sample in samples]).to(device, torch.float32)  # (N, 64)
     shift = torch.tensor([NOISE_SHIFT[sample.task] for sample in samples], device=device)
     sigma = shift_linear(torch.rand(len(samples), device=device), shift)
@@ -151,7 +155,10 @@ def flow_matching_loss(
     level = (sigma.repeat_interleave(lengths) * noisy)[:, None]  # (N, 1), 0 on clean tokens
     with torch.autocast(device.type, torch.bfloat16):
         velocity, _ = model((1 - level) * clean_latents + level * noise, sigma, layouts, prompts)
-    return (velocity.float() - (noise - clean_latents))[noisy].square().mean()
+    roles = [[TOKEN_WEIGHT[slot.role] for slot in layout.slots] for layout in layouts]
+    weight = torch.cat([layout.expand(role) for layout, role in zip(layouts, roles, strict=True)]).to(device)[noisy]
+    error = (velocity.float() - (noise - clean_latents))[noisy].square().mean(-1)  # (noisy tokens,)
+    return (weight * error).sum() / weight.sum()
 
 
 def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: TeacherTraining) -> None:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mrt_core.designs.artwork import Artwork, is_held_out, load_artwork
-from mrt_core.designs.elements import HELD_OUT_WORDS, SHAPES, TRAINING_WORDS
+from mrt_core.designs.artwork import COMMON_NAMES, Artwork, is_held_out, load_artwork, load_common_artwork
+from mrt_core.designs.elements import HELD_OUT_WORDS, SHAPES, TRAINING_WORDS, ElementMix, draw_element
 from mrt_core.designs.generator import ASPECTS, Design, DesignSettings, generate_design
 from mrt_core.designs.grouping import are_close, group_layers, merge_with_next
 from mrt_core.geometry import Box, frame_box
@@ -249,3 +249,14 @@ def test_closeness(other, close):
     box = Box(0, 0, 10, 10)
     assert are_close(box, other) is close
     assert are_close(other, box) is close
+
+
+def test_common_drawings_come_more_often():
+    """A share of the drawings is taken from the common ones; without it they are as rare as all others."""
+    mix = ElementMix(artwork=1.0, shape=0.0, word=0.0, common=0.6)
+    names = {drawing.name for drawing in load_common_artwork()}
+    assert len(names) == len(COMMON_NAMES) and not any(is_held_out(name) for name in names)
+    rng = np.random.default_rng(0)
+    often = np.mean([draw_element(rng, 24, mix=mix).caption in names for _ in range(300)])
+    rarely = np.mean([draw_element(rng, 24, mix=mix._replace(common=0.0)).caption in names for _ in range(300)])
+    assert often == pytest.approx(0.6 + 0.4 * rarely, abs=0.08) and rarely < 0.12

@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from mrt_core.training.muon import muon_for
+from mrt_core.training.muon import muon_for, orthogonalise, orthogonalised
 from mrt_core.training.samples import read_shard
 from mrt_core.training.sharding import gather, place_like
 from mrt_core.training.state import TrainingState
@@ -62,6 +62,15 @@ def check_gradients(samples):
             error = (gather(parameter.grad) - expected.grad).norm() / expected.grad.norm().clamp_min(1e-6)
             assert error < 0.02, (name, float(error))  # bfloat16 sums, in another order
     assert gather(shared.transformer.cond_token_embed.weight.grad).norm() > 0
+
+
+def check_shared_work():
+    """Matrices that two processes make orthogonal together are those that one makes alone."""
+    torch.manual_seed(3)
+    gradients = [torch.randn(shape) for shape in ((8, 8), (4, 12), (12, 4), (2, 3, 5, 5), (6, 6))]
+    for gradient, update in zip(gradients, orthogonalised(gradients), strict=True):
+        alone = orthogonalise(gradient.flatten(1))
+        assert update.shape == alone.shape and torch.equal(update, alone.bfloat16().float())
 
 
 def check_updates():
@@ -134,6 +143,7 @@ def main(folder: Path) -> None:
     samples = read_shard(folder / "samples" / "samples-0000-00000.safetensors")
     dist.barrier()
     check_gradients(samples)
+    check_shared_work()
     check_updates()
     check_averaging()
     check_resuming(folder / "teacher" / "state.safetensors", folder)
