@@ -151,6 +151,11 @@ def _read_tasks(value: Any) -> tuple[Task, ...]:
     return tuple(Task(name) for name in value)
 
 
+def read_sampling(values: Any) -> Sampling:
+    """A Sampling from JSON values; raises MRTError with the setting, its value and the rule."""
+    return _read_section(Sampling, values, "sampling.")
+
+
 def _read_section(section: type[Section], values: Any, where: str) -> Section:
     _require(isinstance(values, dict), where.rstrip("."), values, "a JSON object")
     if section is Sampling and isinstance(values.get("sigmas"), list):

@@ -1,6 +1,7 @@
 """What the commands share: sampling options, loading a pipeline, progress, reading images."""
 
 import argparse
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from ..errors import MRTError
+from ..lora import apply_loras, read_lora, student_info
 from ..pipeline import Pipeline, SamplingOptions
 from ..regions import REGION_MODES
 
@@ -20,8 +22,15 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """--checkpoint, --device, --dtype, --region-mode."""
+    """--checkpoint, --lora, --device, --dtype, --region-mode."""
     parser.add_argument("--checkpoint", metavar="FILE", help="a checkpoint; default: the bundled mrt-tiny")
+    parser.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:STRENGTH]",
+        help="a LoRA to apply, once per LoRA; strength 1",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="fp32", help="precision of the weights, default: %(default)s"
@@ -39,8 +48,27 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_pipeline(options: argparse.Namespace) -> Pipeline:
-    """The pipeline that the model options ask for."""
-    return Pipeline.load(options.checkpoint, options.device, DTYPES[options.dtype], options.region_mode)
+    """The pipeline that the model options ask for, with its LoRAs applied."""
+    files = [split_strength(text) for text in options.lora]
+    pipeline = Pipeline.load(options.checkpoint, options.device, DTYPES[options.dtype], options.region_mode)
+    loras = [(read_lora(path, pipeline.info.transformer), strength) for path, strength in files]
+    pipeline.info = student_info(pipeline.info, loras)
+    apply_loras(pipeline.transformer, loras)
+    return pipeline
+
+
+def split_strength(text: str) -> tuple[Path, float]:
+    """FILE or FILE:STRENGTH; what follows the last colon is a strength only where it is a number."""
+    file, colon, tail = text.rpartition(":")
+    try:
+        strength = float(tail)
+    except ValueError:
+        return Path(text), 1.0
+    if not colon:
+        return Path(text), 1.0
+    if not math.isfinite(strength):
+        raise MRTError(f"--lora {text} has the strength {tail}, but it must be a finite number, such as 0.8")
+    return Path(file), strength
 
 
 def sampling_options(options: argparse.Namespace, seeds: tuple[int, ...] = (0,)) -> SamplingOptions:

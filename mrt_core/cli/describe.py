@@ -1,18 +1,19 @@
-"""`mrt inspect` and `mrt layout`: what a checkpoint is; whether a layout is valid, and a picture of it."""
+"""`mrt inspect` and `mrt layout`: what a checkpoint or a LoRA is; whether a layout is valid, and a picture of it."""
 
 import argparse
 from pathlib import Path
 
-from ..checkpoint import inspect_checkpoint
+from ..checkpoint import Family, inspect_checkpoint
 from ..documents.atomic import refuse_existing
 from ..errors import MRTError
 from ..layout_drawing import draw_layout
 from ..layout_json import load_layout
+from ..lora import inspect_lora, is_lora
 
 
 def add_commands(commands) -> None:
     """Register both commands."""
-    inspect = commands.add_parser("inspect", help="say what a checkpoint file is, from its header alone")
+    inspect = commands.add_parser("inspect", help="say what a checkpoint or a LoRA is, from its header")
     inspect.add_argument("file")
     inspect.set_defaults(run=run_inspect)
     layout = commands.add_parser("layout", help="validate a layout and draw a picture of it")
@@ -23,7 +24,11 @@ def add_commands(commands) -> None:
 
 
 def run_inspect(options: argparse.Namespace) -> None:
-    print(inspect_checkpoint(Path(options.file)))
+    path = Path(options.file)
+    report = inspect_checkpoint(path)
+    if report.family is Family.OTHER and is_lora(path):
+        report = inspect_lora(path)
+    print(report)
 
 
 def run_layout(options: argparse.Namespace) -> None:

@@ -1,0 +1,115 @@
+"""A LoRA in a transformer: merged into plain weights, beside weights that are stored in another form."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import MRTError
+from .file import Lora, LowRank
+
+BRANCH = "lora_branch"  # the name of a side branch among its layer's modules
+
+
+class SideBranch(nn.Module):
+    """Low-rank changes of one layer computed beside it; several are one of their summed rank. Not in the state dict."""
+
+    def __init__(self, terms: Sequence[tuple[LowRank, float]], device: torch.device):
+        super().__init__()
+        for name, tensor in zip(("up", "down", "scale"), _joined(terms, device), strict=True):
+            self.register_buffer(name, tensor, persistent=False)
+
+    def add(self, terms: Sequence[tuple[LowRank, float]]) -> None:
+        """Take in more changes, each with its strength."""
+        up, down, scale = _joined(terms, self.scale.device)
+        self.up = torch.cat([self.up, up], dim=1)
+        self.down, self.scale = torch.cat([self.down, down]), torch.cat([self.scale, scale])
+
+    def forward(self, x: Tensor) -> Tensor:  # (..., in) -> (..., out)
+        return F.linear(F.linear(x, self.down.to(x)) * self.scale.to(x), self.up.to(x))
+
+
+def _joined(terms: Sequence[tuple[LowRank, float]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Changes with their strengths as one: up (out, ranks), down (ranks, in), and the scale (ranks,) between them."""
+    up = torch.cat([delta.up.to(device) for delta, _ in terms], dim=1)
+    down = torch.cat([delta.down.to(device) for delta, _ in terms])
+    scale = torch.cat([torch.full((len(delta.down),), delta.scale * strength) for delta, strength in terms])
+    return up, down, scale.to(device)
+
+
+def _add_branch(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return output + getattr(layer, BRANCH)(inputs[0]).to(output.dtype)
+
+
+class _Changes(NamedTuple):
+    """Everything that several LoRAs change in one parameter, each with its strength."""
+
+    low_rank: list[tuple[LowRank, float]]
+    differences: list[tuple[Tensor, float]]
+
+
+def apply_loras(transformer: nn.Module, loras: Sequence[tuple[Lora, float]]) -> None:
+    """Apply LoRAs, read for this transformer, with their strengths: merged where a layer has plain weights of at least
+    16 bit (summed in fp32, then rounded once), else as a side branch. Strength 0 changes nothing.
+
+    Raises MRTError, before anything is changed, for a whole difference of a weight that is not plain.
+    """
+    changes = _by_parameter(loras)
+    parameters = {name: _parameter(transformer, name) for name in changes}
+    for name, change in changes.items():
+        if change.differences and not is_plain(parameters[name]):
+            raise MRTError(
+                f"a LoRA has a whole difference for {name}, but that weight is quantised and only low-rank pairs can stand "
+                "beside it; use the bf16 version of the checkpoint"
+            )
+    for name, change in changes.items():
+        if is_plain(parameters[name]):
+            _merge(parameters[name], change)
+        else:
+            _stand_beside(transformer.get_submodule(name.rpartition(".")[0]), change.low_rank)
+
+
+def is_plain(weight: object) -> bool:
+    """Whether a weight is numbers of at least 16 bit, which a change can be added to; a quantised one is not."""
+    return type(weight) is nn.Parameter and weight.is_floating_point() and weight.element_size() >= 2
+
+
+def _by_parameter(loras: Sequence[tuple[Lora, float]]) -> dict[str, _Changes]:
+    changes: dict[str, _Changes] = {}
+    for lora, strength in loras:
+        if strength == 0:
+            continue
+        for layer, delta in lora.low_rank.items():
+            changes.setdefault(f"{layer}.weight", _Changes([], [])).low_rank.append((delta, strength))
+        for name, difference in lora.differences.items():
+            changes.setdefault(name, _Changes([], [])).differences.append((difference, strength))
+    return changes
+
+
+def _parameter(transformer: nn.Module, name: str) -> object:
+    """A parameter; None where the layer keeps its weight under other names."""
+    layer, _, part = name.rpartition(".")
+    return getattr(transformer.get_submodule(layer), part, None)
+
+
+@torch.no_grad()
+def _merge(weight: nn.Parameter, change: _Changes) -> None:
+    wide = weight.float().clone()
+    for delta, strength in change.low_rank:
+        up, down = delta.up.to(wide), delta.down.to(wide)
+        wide.addmm_(up, down, alpha=strength * delta.scale)
+    for difference, strength in change.differences:
+        wide.add_(difference.to(wide), alpha=strength)
+    weight.copy_(wide)
+
+
+def _stand_beside(layer: nn.Module, terms: list[tuple[LowRank, float]]) -> None:
+    if hasattr(layer, BRANCH):
+        getattr(layer, BRANCH).add(terms)
+        return
+    device = next(chain(layer.parameters(), layer.buffers())).device
+    layer.add_module(BRANCH, SideBranch(terms, device))
+    layer.register_forward_hook(_add_branch)

@@ -1,0 +1,93 @@
+"""LoRA files: one `.safetensors` with a pair of matrices per layer, read in any naming and written in one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..checkpoint_info import Sampling
+from ..detection import INFO_KEY
+from ..errors import MRTError
+from ..files import SafetensorsHeader, read_header, read_tensors, save_atomically
+from ..transformer import TransformerConfig
+from .match import LoraMatch, match_layers
+from .names import ALPHA_SUFFIX, SAVED_PREFIX, SAVED_SUFFIXES, Part
+from .scale import peft_settings, scales
+from .student import sampling_from_json, sampling_to_json
+
+
+class LowRank(NamedTuple):
+    """A change `scale * up @ down` of a weight (out, in): `up` (out, rank), `down` (rank, in), `scale` alpha / rank."""
+
+    up: Tensor
+    down: Tensor
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Lora:
+    """What a LoRA file changes, by the names of the model's layers and parameters; a student also says how to sample."""
+
+    low_rank: Mapping[str, LowRank]  # by layer
+    differences: Mapping[str, Tensor]  # by parameter, of its shape
+    sampling: Sampling | None = None
+
+
+def read_lora(path: Path | str, config: TransformerConfig) -> Lora:
+    """Read a LoRA for a transformer of these sizes, in any naming; factors keep the precision they are stored in.
+
+    Raises MRTError, in one sentence, for a file that is no plain LoRA or does not fit the transformer (spec 7.3).
+    """
+    path = Path(path)
+    header = read_header(path)
+    match = match_layers(path.name, header, config)
+    found_scales = read_scales(path, header, match)
+    names = {name: key for key, name in match.tensors.items() if key[1] is not Part.ALPHA}
+    tensors = {names[name]: _at_least_16_bit(tensor) for name, tensor in read_tensors(path, names)}
+    low_rank = {
+        layer: LowRank(tensors[layer, Part.UP], tensors[layer, Part.DOWN], found_scales[layer]) for layer in match.ranks
+    }
+    differences = {
+        f"{layer}.{part}": tensor for (layer, part), tensor in tensors.items() if part in (Part.WEIGHT, Part.BIAS)
+    }
+    return Lora(low_rank, differences, read_sampling(path, header))
+
+
+def _at_least_16_bit(tensor: Tensor) -> Tensor:
+    """The tensor, in bf16 if it was fp8, which nothing can be computed with; bf16 holds every fp8 value."""
+    return tensor if tensor.element_size() > 1 else tensor.bfloat16()
+
+
+def read_scales(path: Path, header: SafetensorsHeader, match: LoraMatch) -> dict[str, float]:
+    """alpha / rank of every layer that has a pair; raises MRTError."""
+    names = {name: layer for (layer, part), name in match.tensors.items() if part is Part.ALPHA}
+    alphas = {names[name]: float(tensor.item()) for name, tensor in read_tensors(path, names)}
+    settings = peft_settings(path, header.metadata) if match.ranks.keys() - alphas.keys() else None
+    return scales(path.name, match.ranks, alphas, settings)
+
+
+def read_sampling(path: Path, header: SafetensorsHeader) -> Sampling | None:
+    """How a student's LoRA is meant to be sampled; None where the file does not say. Raises MRTError."""
+    if INFO_KEY not in header.metadata:
+        return None
+    try:
+        return sampling_from_json(header.metadata[INFO_KEY])
+    except MRTError as error:
+        raise MRTError(f"{path.name}: {error}") from error
+
+
+def save_lora(path: Path | str, deltas: Mapping[str, LowRank], sampling: Sampling | None = None) -> None:
+    """Write a LoRA, or nothing, with an alpha per layer; `sampling` makes it a student's. Raises MRTError."""
+    down, up = SAVED_SUFFIXES
+    tensors = {}
+    for layer, delta in deltas.items():
+        name = SAVED_PREFIX + layer
+        tensors |= {name + down: delta.down, name + up: delta.up}
+        tensors[name + ALPHA_SUFFIX] = torch.tensor(delta.scale * len(delta.down))
+    metadata = {"format": "pt"}
+    if sampling is not None:
+        metadata[INFO_KEY] = sampling_to_json(sampling)
+    save_atomically(tensors, Path(path), metadata)

@@ -1,0 +1,121 @@
+"""How strong a LoRA is by its own account: alpha / rank, from the file or from PEFT's settings (spec 7.3).
+
+The settings of a file and of the folder it lies in are untrusted input.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import MRTError
+
+PEFT_METADATA = "lora_adapter_metadata"  # of the file: PEFT's settings as diffusers stores them, in JSON
+PEFT_FILE = "adapter_config.json"  # beside the file: PEFT's settings as PEFT stores them
+PEFT_CONTAINER = "transformer."  # before the settings' names where a file holds those of several models
+LARGEST_FILE = 2**20  # bytes
+
+
+class PeftSettings(NamedTuple):
+    """What PEFT says of a LoRA; the patterns give other values for layers whose names end in theirs."""
+
+    source: str
+    alpha: float
+    rank: float | None
+    alpha_pattern: Mapping[str, float]
+    rank_pattern: Mapping[str, float]
+    by_root: bool  # scaled by alpha / sqrt(rank)
+
+    def scale(self, layer: str, rank: int) -> float:
+        """The scale of one layer; raises MRTError where the settings belong to a LoRA of another rank."""
+        stated = _of_layer(self.rank_pattern, layer, self.rank)
+        if stated is not None and stated != rank:
+            raise MRTError(
+                f"{self.source} says rank {stated:g} for the layer {layer}, but its matrices have rank {rank}; use the "
+                "settings that belong to the file, or remove them"
+            )
+        alpha = _of_layer(self.alpha_pattern, layer, self.alpha)
+        return alpha / math.sqrt(rank) if self.by_root else alpha / rank
+
+
+def _of_layer(pattern: Mapping[str, float], layer: str, default: float | None) -> float | None:
+    return next((value for name, value in pattern.items() if layer == name or layer.endswith(f".{name}")), default)
+
+
+def peft_settings(path: Path, metadata: Mapping[str, str]) -> PeftSettings | None:
+    """PEFT's settings of a LoRA file, from its metadata or from the folder; None where neither has them."""
+    if PEFT_METADATA in metadata:
+        values = _parse(metadata[PEFT_METADATA], f"the metadata {PEFT_METADATA} of {path.name}")
+        inner = {name.removeprefix(PEFT_CONTAINER): value for name, value in values.items()}
+        return _settings(inner, f"the metadata {PEFT_METADATA} of {path.name}")
+    if "lora_alpha" in metadata:
+        source = f"the metadata of {path.name}"
+        numbers = {name: _parse_number(metadata[name], source) for name in ("lora_alpha", "r") if name in metadata}
+        return _settings(numbers, source)
+    beside = path.parent / PEFT_FILE
+    if not beside.is_file():
+        return None
+    with beside.open("rb") as file:
+        text = file.read(LARGEST_FILE).decode("utf-8", "replace")
+    source = f"{PEFT_FILE} beside {path.name}"
+    return _settings(_parse(text, source), source)
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise MRTError(f"{source} is not a JSON object of PEFT's settings; download the LoRA again")
+    return values
+
+
+def _parse_number(text: str, source: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise MRTError(f"{source} says {text!r} where a number was expected; download the LoRA again") from None
+
+
+def _settings(values: Mapping[str, Any], source: str) -> PeftSettings | None:
+    """The settings that matter; None where they do not state an alpha."""
+    if values.get("lora_alpha") is None:
+        return None
+
+    def number(value: Any, name: str) -> float:
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise MRTError(f"{source} says {name} {value!r}, but a number was expected; download the LoRA again")
+        return value
+
+    def pattern(name: str) -> dict[str, float]:
+        found = values.get(name) or {}
+        if not isinstance(found, dict):
+            raise MRTError(f"{source} says {name} {found!r}, but a JSON object was expected; download the LoRA again")
+        return {layer.removeprefix(PEFT_CONTAINER): number(value, name) for layer, value in found.items()}
+
+    rank = values.get("r")
+    return PeftSettings(
+        source,
+        number(values["lora_alpha"], "lora_alpha"),
+        None if rank is None else number(rank, "r"),
+        pattern("alpha_pattern"),
+        pattern("rank_pattern"),
+        values.get("use_rslora") is True,
+    )
+
+
+def scales(
+    file: str, ranks: Mapping[str, int], alphas: Mapping[str, float], settings: PeftSettings | None
+) -> dict[str, float]:
+    """The scale of every layer's pair: from its own alpha, else from PEFT's settings, else 1; raises MRTError."""
+    found = {}
+    for layer, rank in ranks.items():
+        if layer in alphas:
+            found[layer] = alphas[layer] / rank
+        else:
+            found[layer] = settings.scale(layer, rank) if settings else 1.0
+        if not math.isfinite(found[layer]):
+            raise MRTError(f"{file} has an alpha for the layer {layer} that is not a number; download the file again")
+    return found

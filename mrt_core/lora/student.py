@@ -1,0 +1,59 @@
+"""A student as a LoRA: the file says under the metadata key `mrt` how to sample the teacher with it.
+
+The JSON is {"version": 1, "sampling": {"steps", "sigmas" or "shift", "solver", "cfg": 1.0}}, and untrusted input.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from ..checkpoint_info import VERSION, CheckpointInfo, Sampling, read_sampling
+from ..errors import MRTError
+
+if TYPE_CHECKING:
+    from .file import Lora
+
+STUDENT_CFG = 1.0
+
+
+def sampling_to_json(sampling: Sampling) -> str:
+    """What a student's LoRA carries; raises MRTError for a sampling with guidance."""
+    return json.dumps({"version": VERSION, "sampling": asdict(_require_student(sampling))})
+
+
+def sampling_from_json(text: str) -> Sampling:
+    """Parse and validate what `sampling_to_json` wrote; raises MRTError with the setting, its value and the rule."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict) or not isinstance(values.get("sampling"), dict):
+        raise MRTError("the LoRA's metadata `mrt` is not a JSON object with `sampling`; download the file again")
+    if values.get("version") != VERSION:
+        raise MRTError(
+            f"the LoRA's metadata `mrt` has version {values.get('version')!r}, but {VERSION} was expected; update this package"
+        )
+    return _require_student(read_sampling({"cfg": STUDENT_CFG} | values["sampling"]))
+
+
+def _require_student(sampling: Sampling) -> Sampling:
+    if sampling.cfg != STUDENT_CFG:
+        raise MRTError(
+            f"the LoRA's setting cfg is {sampling.cfg:g}, but a student has its guidance built in and must have "
+            f"{STUDENT_CFG:g}; use the file that belongs to this version"
+        )
+    return sampling
+
+
+def student_info(info: CheckpointInfo, loras: "Sequence[tuple[Lora, float]]") -> CheckpointInfo:
+    """What is known of a checkpoint with these LoRAs and strengths applied: a student where one of them is a student's.
+
+    Raises MRTError when two of them say how to sample.
+    """
+    found = [lora.sampling for lora, strength in loras if lora.sampling is not None and strength != 0]
+    if len(found) > 1:
+        raise MRTError(f"{len(found)} of the LoRAs say how to sample, but one student at a time was expected; give one")
+    if not found:
+        return info
+    return replace(info, student=True, sampling=found[0], image_sampling=None)
