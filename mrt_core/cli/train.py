@@ -10,10 +10,11 @@ from pathlib import Path
 from ..checkpoint_info import Sampling
 from ..designs.generator import DesignSettings
 from ..regions import REGION_MODES, RegionCodec
+from ..tasks import Task
 from ..training import bundle
 from ..training.autoencoder import AutoencoderTraining, finish_autoencoder, train_autoencoder
 from ..training.samples import TRAINING_MIX, write_shards
-from ..training.teacher import SamplePool, TeacherTraining, train_teacher
+from ..training.teacher import TASK_SHARES, SamplePool, TeacherTraining, train_teacher
 from ..training.text import warm_up_text
 
 TINY_FRAME_AREA = 128 * 128  # px
@@ -51,6 +52,10 @@ def add_commands(commands) -> None:
     teacher.add_argument("--decay-share", type=float, default=TeacherTraining.decay_share, help="last part of the steps "
                          "over which the learning rate falls to 0, default: %(default)s")  # fmt: skip
 
+    shares = list(TASK_SHARES.values())
+    teacher.add_argument("--shares", type=float, nargs=4, default=shares, metavar=("T", "I", "A", "R"),
+                         help="of text to layers, image to layers, adding and restyling, default: %(default)s")  # fmt: skip
+    teacher.add_argument("--adamw", action="store_true", help="AdamW for all weights in place of Muon for matrices")
     teacher.add_argument(
         "--sharded", action="store_true", help="under torchrun: shard the model over the devices (FSDP2)"
     )
@@ -104,7 +109,12 @@ def run_text(options: argparse.Namespace) -> None:
 def run_teacher(options: argparse.Namespace) -> None:
     tokenizer = bundle.learned_tokenizer(options.folder, DesignSettings(frame_area=options.frame_area))
     settings = TeacherTraining(
-        steps=options.steps, batch=options.batch, decay_share=options.decay_share, sharded=options.sharded
+        steps=options.steps,
+        batch=options.batch,
+        decay_share=options.decay_share,
+        shares=dict(zip(Task, (share / sum(options.shares) for share in options.shares), strict=True)),
+        matrices=not options.adamw,
+        sharded=options.sharded,
     )
     teacher = bundle.new_teacher(tokenizer)
     bundle.load_text_encoder(options.folder, teacher.text_encoder)

@@ -36,7 +36,7 @@ def orthogonalised(gradients: list[Tensor]) -> Iterator[Tensor]:
     gathered one at a time instead: a part of a matrix would be made orthogonal to itself alone.
     """
     world = dist.get_world_size() if dist.is_initialized() else 1
-    if world == 1 or any(isinstance(gradient, DTensor) for gradient in gradients):
+    if world == 1 or not gradients or any(isinstance(gradient, DTensor) for gradient in gradients):
         yield from (orthogonalise(gather(gradient).flatten(1)) for gradient in gradients)
         return
     mine = set(range(dist.get_rank(), len(gradients), world))

@@ -28,11 +28,10 @@ from ..tasks import EMPTY_PROMPT, Task, default_prompt, layered_prompt, plan
 log = logging.getLogger(__name__)
 
 ROLES = tuple(Role)
-TASK_SHARES: Mapping[Task, float] = {
+SAMPLE_SHARES: Mapping[Task, float] = {
     Task.TEXT_TO_LAYERS: 0.06, Task.IMAGE_TO_LAYERS: 0.66, Task.ADD_LAYERS: 0.14, Task.RESTYLE_LAYERS: 0.14,
 }  # fmt: skip
 TRAINING_MIX = ElementMix(artwork=0.45, shape=0.4, word=0.15, common=0.6)
-TEXT_ONLY_SHARE = 0.5  # of image-to-layers samples that a batch takes without their image, as text to layers
 GROUPING_SHARE = 0.3  # of designs whose layers are grouped
 BLANK_CAPTION_SHARE = 0.5  # of image-to-layers samples trained without a caption
 
@@ -78,12 +77,12 @@ def make_example(design: Design, task: Task, rng: np.random.Generator) -> Exampl
 def random_examples(seed: int, settings: DesignSettings) -> Iterator[Example]:
     """Endless training examples with all tasks mixed (paper section 3.2)."""
     rng = np.random.default_rng((3, seed))
-    tasks = list(TASK_SHARES)
+    tasks = list(SAMPLE_SHARES)
     while True:
         design = generate_design(int(rng.integers(2**62)), settings)
         if rng.random() < GROUPING_SHARE:
             design = group_layers(design, rng)
-        task = tasks[int(rng.choice(len(tasks), p=list(TASK_SHARES.values())))]
+        task = tasks[int(rng.choice(len(tasks), p=list(SAMPLE_SHARES.values())))]
         yield make_example(design, task, rng)
 
 

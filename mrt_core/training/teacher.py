@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from ..errors import MRTError
 from ..schedule import shift_linear
 from ..sequence import Role, SampleLayout, pack_samples
 from ..tasks import Task
 from ..text import SmallTextConfig, SmallTextEncoder
 from ..transformer import MaskedRegionTransformer, TransformerConfig
 from .muon import muon_for
-from .samples import TEXT_ONLY_SHARE, TrainingSample, read_shard
+from .samples import TrainingSample, read_shard
 from .state import TrainingState, warmup_stable_decay
 
 log = logging.getLogger(__name__)
@@ -37,9 +38,16 @@ NOISE_SHIFT: Mapping[Task, float] = {
     Task.TEXT_TO_LAYERS: 4.0, Task.IMAGE_TO_LAYERS: 3.0, Task.ADD_LAYERS: 4.0, Task.RESTYLE_LAYERS: 3.0,
 }  # fmt: skip
 
+TASK_SHARES: Mapping[Task, float] = {
+    Task.TEXT_TO_LAYERS: 0.4, Task.IMAGE_TO_LAYERS: 0.3, Task.ADD_LAYERS: 0.15, Task.RESTYLE_LAYERS: 0.15,
+}  # fmt: skip
+
 # How much a token counts in the loss. Layers are what the model is for and have the fewest tokens; a composite that is made
 # beside them is not looked at afterwards.
 TOKEN_WEIGHT: Mapping[Role, float] = {Role.COMPOSITE: 0.5, Role.BACKGROUND: 1.0, Role.LAYER: 2.0, Role.CONDITION: 0.0}
+
+
+BATCHES_PER_LOOK = 100  # after which new samples in the pool count
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,8 @@ class TeacherTraining:
     save_every: int = 200
     reload_every: int = 200  # steps after which new shards are picked up
     seed: int = 0
+    shares: Mapping[Task, float] = field(default_factory=lambda: TASK_SHARES)
+    matrices: bool = True  # Muon for the matrices inside the blocks; False: AdamW for everything
     sharded: bool = False  # under torchrun: FSDP2 in place of averaged gradients
 
 
@@ -129,16 +139,31 @@ class SamplePool:
                 self._read.add(path)
                 self.samples += read_shard(path)
 
-    def batches(self, rng: np.random.Generator, size: int) -> Iterator[list[TrainingSample]]:
-        """Endless random batches; some image-to-layers samples come as text to layers."""
+    def batches(
+        self, rng: np.random.Generator, size: int, shares: Mapping[Task, float]
+    ) -> Iterator[list[TrainingSample]]:
+        """Endless random batches with tasks in given shares, which add up to 1; image-to-layers samples also serve as text
+        to layers, without their image. Raises MRTError for a task that no sample serves."""
         while True:
-            drawn = [self.samples[int(i)] for i in rng.integers(len(self.samples), size=size)]
-            yield [
-                sample.without_image()
-                if sample.task is Task.IMAGE_TO_LAYERS and rng.random() < TEXT_ONLY_SHARE
-                else sample
-                for sample in drawn
-            ]
+            candidates = {task: self._serving(task) for task, share in shares.items() if share > 0}
+            for _ in range(BATCHES_PER_LOOK):
+                numbers = rng.choice(len(shares), size=size, p=list(shares.values()))
+                yield [_draw(rng, task, candidates[task]) for task in (list(shares)[number] for number in numbers)]
+
+    def _serving(self, task: Task) -> list[TrainingSample]:
+        tasks = {task, Task.IMAGE_TO_LAYERS} if task is Task.TEXT_TO_LAYERS else {task}
+        samples = [sample for sample in self.samples if sample.task in tasks]
+        if not samples:
+            raise MRTError(
+                f"{self.folder} holds no samples for {task}, which has a share of the training; draw more with "
+                "`mrt train samples`, or set its share to 0"
+            )
+        return samples
+
+
+def _draw(rng: np.random.Generator, task: Task, candidates: list[TrainingSample]) -> TrainingSample:
+    sample = candidates[int(rng.integers(len(candidates)))]
+    return sample if sample.task is task else sample.without_image()
 
 
 def flow_matching_loss(
@@ -179,7 +204,8 @@ def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: Teache
     if averaged:
         for parameter in model.parameters():
             dist.broadcast(parameter.data, 0)
-    optimizer = muon_for(model, _hidden_matrices(model), settings.matrix_learning_rate, settings.learning_rate, 0.01)
+    matrices = _hidden_matrices(model) if settings.matrices else set()
+    optimizer = muon_for(model, matrices, settings.matrix_learning_rate, settings.learning_rate, 0.01)
     state = TrainingState(model, optimizer, settings.ema_decay)
     path = folder / "state.safetensors"
     if path.exists():
@@ -189,7 +215,7 @@ def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: Teache
     pool.reload()
     rng = np.random.default_rng((settings.seed, rank, state.step))
     torch.manual_seed(hash((settings.seed, rank, state.step)) % 2**31)
-    batches = pool.batches(rng, settings.batch)
+    batches = pool.batches(rng, settings.batch, settings.shares)
     started, first, losses = time.monotonic(), state.step, []
     while state.step < settings.steps:
         samples = next(batches)
