@@ -1,11 +1,13 @@
 """Checkpoints: one `.safetensors` file with the transformer and, optionally, an autoencoder and a text encoder.
 
+They are written in this one form and read in many more: shards, diffusers folders, GGUF, quantised weights (`weights`).
 Transformer keys are bare and exactly Qwen-Image's, plus `cond_token_embed.weight`; the other modules are prefixed with
 `vae.` and `text_encoder.`. Metadata key `mrt` holds a `CheckpointInfo` as JSON, key `tokenizer` the tokenizer's JSON.
 Public Qwen-Image files load too. They have no condition-token embedding and none is made up for them: the transformer
 then treats condition slots like any other clean slot.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -17,23 +19,18 @@ from torch import Tensor, nn
 from .autoencoder import Autoencoder
 from .autoencoder_keys import canonical_autoencoder_state
 from .checkpoint_info import CheckpointInfo, Sampling
-from .detection import (
-    AUTOENCODER_PREFIX,
-    INFO_KEY,
-    TEXT_PREFIX,
-    TOKENIZER_KEY,
-    UNFILLED,
-    CheckpointReport,
-    Family,
-    inspect_checkpoint,
-    require_loadable,
-    split_names,
-)
+from .checkpoint_report import CheckpointReport, Family, require_loadable
+from .comparison import TOKENIZER_KEY, UNFILLED
+from .detection import INFO_KEY, TEXT_PREFIX, inspect_checkpoint, inspect_weights, split_names
 from .errors import MRTError
-from .files import read_header, read_tensors, save_atomically
+from .files import save_atomically
 from .foreign_files import ZERO_TIMESTEP_MARKER
 from .text import SmallTextEncoder
 from .transformer import MaskedRegionTransformer
+from .weights import WeightSource, open_weights
+from .weights.folders import AUTOENCODER_PREFIX
+from .weights.packed_linear import is_quantised, pack_linears
+from .weights.quantisation import LayerFormat, dequantise, our_name
 
 __all__ = [
     "Checkpoint",
@@ -73,6 +70,11 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint, dtype: torch.dtype
     for prefix, module in modules.items():
         if module is None:
             continue
+        if is_quantised(module):
+            raise MRTError(
+                "the transformer's weights are quantised, but a checkpoint is saved with plain ones; load its bf16 version to "
+                "save it"
+            )
         if module.config != configs[prefix]:
             raise MRTError(
                 f"the checkpoint's info describes {configs[prefix]}, but its module is {module.config}; make the info from "
@@ -92,14 +94,19 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint, dtype: torch.dtype
 def load_checkpoint(
     path: Path | str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> Checkpoint:
-    """Load an MRT or Qwen-Image file; tensors are read one at a time and cast to `dtype`, so that memory holds them once.
+    """Load an MRT or Qwen-Image file or folder; tensors are read one at a time, so that memory holds them once.
+
+    Plain weights are cast to `dtype`; quantised ones stay as they are and compute in it, since that is their input's.
 
     Raises MRTError, in one sentence, for a file that is not such a checkpoint or whose tensors do not fit exactly.
     """
     parts = read_parts(Path(path), device, dtype)
     info = parts.info
     meta = {"device": "meta", "operations": UNFILLED}
-    transformer = _assign(MaskedRegionTransformer(info.transformer, **meta), parts.transformer)
+    transformer = MaskedRegionTransformer(info.transformer, **meta)
+    pack_linears(transformer, parts.packed)
+    unused = {f"{layer}.input_scale" for layer in parts.packed}  # for multiplication in fp8
+    _assign(transformer, {name: tensor for name, tensor in parts.transformer.items() if name not in unused})
     autoencoder = text_encoder = None
     if parts.autoencoder:
         autoencoder = _assign(Autoencoder(info.autoencoder, device="meta"), parts.autoencoder)
@@ -109,34 +116,68 @@ def load_checkpoint(
 
 
 class CheckpointParts(NamedTuple):
-    """State dicts of a file's parts in our names, each without its prefix and empty where the part is absent."""
+    """State dicts of a file's parts in our names, each without its prefix and empty where the part is absent.
+
+    The layers of `packed` have a quantised `weight` of their format, for fp8 a `weight_scale` (), and perhaps an
+    `input_scale` ().
+    """
 
     info: CheckpointInfo
     transformer: dict[str, Tensor]
     autoencoder: dict[str, Tensor]
     text_encoder: dict[str, Tensor]
     tokenizer: Tokenizer | None
+    packed: Mapping[str, LayerFormat]
 
 
 def read_parts(path: Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> CheckpointParts:
-    """All weights of a checkpoint, cast to `dtype` one by one, or as they are stored with None.
+    """All weights of a checkpoint; plain ones are cast to `dtype` one by one, or stay as they are stored with None.
 
     Raises MRTError, in one sentence, for a file that is not such a checkpoint or whose tensors do not fit exactly.
     """
-    report = inspect_checkpoint(path)
+    source = open_weights(path)
+    report = inspect_weights(path, source)
     info = require_loadable(report)
-    names = split_names(read_header(path).tensors, report.prefix)
+    names = split_names(source.tensors, report.prefix)
 
     def read(prefix: str) -> dict[str, Tensor]:
-        tensors = read_tensors(path, names[prefix], device)
+        tensors = source.read(names[prefix], device)
         return {name.removeprefix(prefix): tensor.to(dtype or tensor.dtype) for name, tensor in tensors}
 
-    transformer = read(report.prefix)
-    transformer.pop(ZERO_TIMESTEP_MARKER, None)
+    transformer = _read_transformer(source, report, names[report.prefix], device, dtype)
     canonical = canonical_autoencoder_state(read(AUTOENCODER_PREFIX))
     autoencoder = {name: tensor.contiguous() for name, tensor in canonical.items()}
     text_encoder = read(TEXT_PREFIX) if info.text_encoder else {}
-    return CheckpointParts(info, transformer, autoencoder, text_encoder, report.tokenizer)
+    return CheckpointParts(info, transformer, autoencoder, text_encoder, report.tokenizer, report.packed)
+
+
+def _read_transformer(
+    source: WeightSource,
+    report: CheckpointReport,
+    names: list[str],
+    device: str | torch.device,
+    dtype: torch.dtype | None,
+) -> dict[str, Tensor]:
+    """The transformer's weights, of which only those of linear layers stay quantised."""
+    layers = report.quantisation.layers if report.quantisation else {}
+    packed = {f"{layer}.weight" for layer in layers}
+    state = {}
+    for stored, tensor in source.read(names, device):
+        name = our_name(stored.removeprefix(report.prefix))
+        if name is None:
+            continue
+        if name.endswith((".weight_scale", ".input_scale")):
+            state[name] = tensor.float().reshape(())
+        else:
+            state[name] = tensor if name in packed else tensor.to(dtype or tensor.dtype)
+    for layer in layers.keys() - report.packed.keys():
+        shape = source.tensors[f"{report.prefix}{layer}.weight"].shape
+        scale = state.pop(f"{layer}.weight_scale", None)
+        state.pop(f"{layer}.input_scale", None)
+        plain = dequantise(state[f"{layer}.weight"], layers[layer], scale, shape, dtype or torch.float32)
+        state[f"{layer}.weight"] = plain
+    state.pop(ZERO_TIMESTEP_MARKER, None)
+    return state
 
 
 def _assign(module: Module, state: dict[str, Tensor]) -> Module:

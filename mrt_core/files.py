@@ -30,7 +30,7 @@ OTHER_FORMATS = (
     (b"\x80", "a Python pickle", "use the model's .safetensors file, since pickles can run code"),
     (b"GGUF", "a GGUF file", "use the model's .safetensors file"),
     (b"version https://git-lfs", "a Git LFS pointer, not the weights", "run `git lfs pull` to get the file"),
-    (b"{", "a JSON file", "give the .safetensors file; the shards of an index must be joined into one file first"),
+    (b"{", "a JSON file", "give the .safetensors file, or the index of its shards, *.safetensors.index.json"),
     (b"<", "a web page", "download the file itself, not the page about it"),
 )  # fmt: skip
 
@@ -60,6 +60,12 @@ def save_atomically(tensors: dict[str, Tensor], path: Path, metadata: dict[str, 
 
 def read_header(path: Path) -> SafetensorsHeader:
     """The header of a safetensors file, checked against the file's size; raises MRTError for any other file."""
+    header, size, data_start = _load_header(path)
+    return _check_header(path, header, size, size - data_start)
+
+
+def _load_header(path: Path) -> tuple[object, int, int]:
+    """The header's JSON, the size of the file and where its data begins."""
     if path.is_dir():
         raise MRTError(f"{path} is a folder, but one .safetensors file was expected; give the path of the file")
     try:
@@ -81,7 +87,7 @@ def read_header(path: Path) -> SafetensorsHeader:
         header = json.loads(start)
     except (ValueError, RecursionError):
         raise _not_safetensors(path, length.to_bytes(8, "little") + start, size) from None
-    return _check_header(path, header, size, size - 8 - length)
+    return header, size, 8 + length
 
 
 def _not_safetensors(path: Path, start: bytes, size: int) -> MRTError:
@@ -136,3 +142,18 @@ def read_tensors(path: Path, names: Iterable[str], device: str | torch.device = 
                 yield name, file.get_tensor(name)
     except SafetensorError as error:
         raise MRTError(f"{path.name} is damaged ({error}); download it again") from error
+    except RuntimeError as error:  # of PyTorch, which maps the whole file
+        raise MRTError(
+            f"{path.name} cannot be read into memory ({error}); use a smaller, quantised version or free memory"
+        ) from error
+
+
+def read_bytes(path: Path, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """The bytes of small tensors, without mapping the file, which may be larger than the memory; raises MRTError."""
+    header, size, data_start = _load_header(path)
+    _check_header(path, dict(header), size, size - data_start)
+    with path.open("rb") as file:
+        for name in names:
+            start, end = header[name]["data_offsets"]
+            file.seek(data_start + start)
+            yield name, file.read(end - start)

@@ -24,13 +24,15 @@ from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
 from ..mrt_core.autoencoder import AutoencoderConfig
-from ..mrt_core.checkpoint import read_parts
+from ..mrt_core.checkpoint import CheckpointParts, read_parts
 from ..mrt_core.checkpoint_info import CheckpointInfo
+from ..mrt_core.comparison import UNFILLED
 from ..mrt_core.errors import MRTError
 from ..mrt_core.request import slot_latent_shape
 from ..mrt_core.schedule import BASE_TOKENS
 from ..mrt_core.sequence import PackedBatch, SampleLayout, pack_samples, patchify, unpatchify
 from ..mrt_core.transformer import MaskedRegionTransformer, TransformerConfig
+from .quantised_weights import MIXED_OPERATIONS, GGUFOperations, gguf_state, is_gguf, mixed_state
 
 log = logging.getLogger(__name__)
 
@@ -187,17 +189,29 @@ def _shorten(shapes: list[tuple[int, ...]]) -> str:
     return ", ".join(words) + (", ..." if len(shapes) > 3 else "")
 
 
-def load_diffusion_model(
-    path: Path, info: CheckpointInfo, state: dict[str, Tensor], dtype: torch.dtype | None, disable_dynamic: bool = False
-):
-    """The MODEL of a checkpoint's transformer weights; `dtype` None lets ComfyUI choose the precision of the weights."""
-    management = comfy.model_management
-    config = MRTModelConfig(info)
+def load_diffusion_model(path: Path, parts: CheckpointParts, dtype: torch.dtype | None, disable_dynamic: bool = False):
+    """The MODEL of a checkpoint's transformer weights; `dtype` None lets ComfyUI choose the precision.
+
+    Quantised weights stay as they are, and `dtype` is then the precision to compute in.
+    """
+    management, state, packed = comfy.model_management, parts.transformer, parts.packed
+    config = MRTModelConfig(parts.info)
     device, offload = management.get_torch_device(), management.unet_offload_device()
     count = comfy.utils.calculate_parameters(state)
-    stored = comfy.utils.weight_dtype(state)
-    chosen = dtype or management.unet_dtype(device, count, config.supported_inference_dtypes, weight_dtype=stored)
-    cast = management.unet_manual_cast(chosen, device, config.supported_inference_dtypes)
+    supported = config.supported_inference_dtypes
+    if packed:
+        computed = dtype if dtype in supported else None
+        if dtype is not computed:
+            log.warning(
+                "%s is quantised already and cannot compute in %s; ComfyUI chooses the precision", path.name, dtype
+            )
+        chosen = computed or management.unet_dtype(device, count, supported)
+        cast = computed or management.unet_manual_cast(None, device, supported)
+        state = _quantised_state(config, parts, cast)
+    else:
+        stored = comfy.utils.weight_dtype(state)
+        chosen = dtype or management.unet_dtype(device, count, supported, weight_dtype=stored)
+        cast = management.unet_manual_cast(chosen, device, supported)
     config.set_inference_dtype(chosen, cast)
     model = MRTModel(config, device=management.unet_inital_load_device(count, chosen))
     patchers = comfy.model_patcher
@@ -208,7 +222,17 @@ def load_diffusion_model(
     return patcher
 
 
+def _quantised_state(config: MRTModelConfig, parts: CheckpointParts, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights as ComfyUI's operations for them read them, and the model's configuration told which those are."""
+    if not is_gguf(parts.packed):
+        config.quant_config = MIXED_OPERATIONS
+        return mixed_state(parts.transformer, parts.packed)
+    config.custom_operations = GGUFOperations
+    plain = MaskedRegionTransformer(parts.info.transformer, device="meta", operations=UNFILLED)
+    shapes = {name: tuple(tensor.shape) for name, tensor in plain.state_dict().items()}
+    return gguf_state(parts.transformer, parts.packed, shapes, dtype)
+
+
 def _load_again(path: Path, dtype: torch.dtype | None, disable_dynamic: bool = False):
     """The MODEL of a file, for ComfyUI when it wants the weights anew."""
-    parts = read_parts(path)
-    return load_diffusion_model(path, parts.info, parts.transformer, dtype, disable_dynamic)
+    return load_diffusion_model(path, read_parts(path), dtype, disable_dynamic)

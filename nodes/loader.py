@@ -28,8 +28,9 @@ class LoadModel(io.ComfyNode):
             node_id="MRTModelLoader",
             display_name="Load MRT Model",
             category="MRT",
-            description="Loads a Masked Region Transformer: the bundled mrt-tiny, or a file from models/mrt or "
-            "models/diffusion_models. CLIP and VAE are there when the file bundles them.",
+            description="Loads a Masked Region Transformer: the bundled mrt-tiny, or a model from models/mrt or "
+            "models/diffusion_models: .safetensors, the index of its shards, the model_index.json of a diffusers folder, or "
+            ".gguf. CLIP and VAE are there when the file bundles them.",
             search_aliases=["mrt checkpoint", "layered image model"],
             inputs=[
                 io.Combo.Input("model_name", options=checkpoint_names(), tooltip="The checkpoint."),
@@ -38,7 +39,8 @@ class LoadModel(io.ComfyNode):
                     options=list(DTYPES),
                     default="default",
                     advanced=True,
-                    tooltip="The precision that the weights are kept in; default lets ComfyUI choose.",
+                    tooltip="The precision that the weights are kept in; default lets ComfyUI choose. Quantised weights "
+                    "stay as they are and compute in it.",
                 ),
             ],
             outputs=[
@@ -56,7 +58,7 @@ class LoadModel(io.ComfyNode):
     def execute(cls, model_name: str, weight_dtype: str = "default") -> io.NodeOutput:
         path = checkpoint_path(model_name)
         parts = read_parts(path)
-        model = load_diffusion_model(path, parts.info, parts.transformer, DTYPES[weight_dtype])
+        model = load_diffusion_model(path, parts, DTYPES[weight_dtype])
         clip = vae = None
         if parts.info.text_encoder:
             clip = load_text_encoder(parts.info.text_encoder, parts.tokenizer, parts.text_encoder)

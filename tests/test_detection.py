@@ -107,32 +107,6 @@ def test_a_training_state_is_named(tmp_path):
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize(
-    ("mark", "what"),
-    [
-        ("scaled_fp8", "scaled fp8"),
-        ("transformer_blocks.0.attn.to_q.scale_weight", "scaled fp8"),
-        ("transformer_blocks.0.attn.to_q.comfy_quant", "ComfyUI's mixed format"),
-        ("transformer_blocks.0.attn.to_q.weight.absmax", "bitsandbytes"),
-    ],
-)
-def test_quantised_files_are_refused(tmp_path, mark, what):
-    path = tmp_path / "q.safetensors"
-    save_file(public_state() | {mark: torch.zeros(2)}, path)
-    report = inspect_checkpoint(path)
-    assert (report.quantised, report.differences) == (what, "")
-    with pytest.raises(MRTError, match=f"quantised as {what}.*bf16 version"):
-        load_checkpoint(path)
-
-
-def test_packed_integers_are_refused(tmp_path):
-    state = public_state()
-    state["transformer_blocks.0.attn.to_q.weight"] = torch.zeros(128, 64, dtype=torch.uint8)
-    save_file(state, tmp_path / "q.safetensors")
-    with pytest.raises(MRTError, match="quantised as U8"):
-        load_checkpoint(tmp_path / "q.safetensors")
-
-
 # The public model at its full size, without its weights
 
 

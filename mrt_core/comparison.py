@@ -1,0 +1,91 @@
+"""How a file's tensors differ from those of the modules that they are meant for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+from tokenizers import Tokenizer
+from torch import nn
+
+from .errors import MRTError
+from .files import TensorEntry
+from .text import END, SmallTextConfig
+from .weights.gguf_file import PLAIN_TYPES
+from .weights.quantisation import PLAIN_DTYPES, Quantisation
+
+TOKENIZER_KEY = "tokenizer"  # of the file's metadata
+ONE_NUMBER = ((), (1,))  # shapes
+
+
+class _Embedding(nn.Embedding):
+    def reset_parameters(self) -> None:
+        """Leave the weights alone: filling them on the meta device would import sympy, for more than a second."""
+
+
+UNFILLED = SimpleNamespace(**{**vars(nn), "Embedding": _Embedding})  # operations for modules whose weights come later
+
+
+@dataclass
+class Comparison:
+    """Collects the differences, each named as in the file."""
+
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    misshapen: list[str] = field(default_factory=list)  # of another shape, or stored in another way
+
+    def add(
+        self,
+        module: nn.Module,
+        tensors: Mapping[str, TensorEntry],
+        prefix: str,
+        quantisation: Quantisation | None = None,
+    ) -> None:
+        """Compare the tensors that a file has for a module, which are `prefix` and the module's names."""
+        layers = {f"{name}.weight": layer for name, layer in quantisation.layers.items()} if quantisation else {}
+        sidecars = set(quantisation.sidecars) if quantisation else set()
+        refused = set(quantisation.refused) if quantisation else set()
+        expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+        self.missing += [prefix + name for name in expected if name not in tensors]
+        self.unexpected += [prefix + name for name in tensors if name not in expected and name not in sidecars]
+        for name, shape in expected.items():
+            found, layer = tensors.get(name), layers.get(name)
+            if found is None or (layer and layer.name in refused):  # whose shapes only its own software understands
+                continue
+            if found.shape != shape:
+                self.misshapen.append(f"{prefix}{name} {list(found.shape)} instead of {list(shape)}")
+            elif layer is None and found.dtype not in PLAIN_DTYPES | PLAIN_TYPES.keys():
+                self.misshapen.append(f"{prefix}{name} in {found.dtype} instead of plain numbers")
+            elif layer and layer.dtype not in (None, found.dtype):
+                self.misshapen.append(f"{prefix}{name} in {found.dtype} instead of {layer.dtype}")
+
+    def add_scales(self, tensors: Mapping[str, TensorEntry], prefix: str, quantisation: Quantisation) -> None:
+        """Compare the scales of quantised layers: each fp8 layer has one, of one number; no layer is made up."""
+        for name, layer in quantisation.layers.items():
+            if f"{name}.weight" not in tensors:
+                self.missing.append(f"{prefix}{name}.weight")
+            if layer.dtype is None:
+                continue
+            scales = [f"{name}.{scale}" for scale in ("weight_scale", "scale_weight") if f"{name}.{scale}" in tensors]
+            if not scales:
+                self.missing.append(f"{prefix}{name}.weight_scale")
+            self.misshapen += [
+                f"{prefix}{scale} {list(tensors[scale].shape)} instead of one number"
+                for scale in scales
+                if tensors[scale].shape not in ONE_NUMBER or tensors[scale].dtype not in PLAIN_DTYPES
+            ]
+
+
+def read_tokenizer(text: str | None, config: SmallTextConfig) -> Tokenizer:
+    """The tokenizer of a bundled text encoder from the metadata; raises MRTError for one that does not fit."""
+    try:
+        tokenizer = Tokenizer.from_str(text or "")
+    except Exception as error:  # the library raises nothing more specific
+        raise MRTError(
+            f"there is a text encoder, but its metadata `{TOKENIZER_KEY}` is missing or damaged; download the file again"
+        ) from error
+    if tokenizer.token_to_id(END) is None or tokenizer.get_vocab_size() > config.vocabulary:
+        raise MRTError(
+            f"the tokenizer of {tokenizer.get_vocab_size()} tokens does not fit the text encoder, "
+            f"which knows {config.vocabulary} with {END} among them; download the file again"
+        )
+    return tokenizer

@@ -1,0 +1,166 @@
+"""How the weights of a transformer are quantised, and whether we can use them (spec 7.2).
+
+A scheme marks its layers in a way of its own; here each becomes the same: a format per layer, and the tensors `weight`,
+`weight_scale` and `input_scale`, as ComfyUI calls them.
+"""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..files import TensorEntry
+from .gguf_blocks import BLOCK_FORMATS, unpack_blocks
+from .gguf_file import PLAIN_TYPES, GGUFFile
+from .source import WeightSource
+
+FLOAT8_FORMATS = {"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}  # ours and ComfyUI's name: the file format's
+PLAIN_DTYPES = {"F64", "F32", "F16", "BF16", *FLOAT8_FORMATS.values()}
+SCALED_FP8, COMFYUI, BITSANDBYTES, GGUF = "scaled fp8", "ComfyUI's mixed format", "bitsandbytes", "GGUF"
+MARKER, METADATA_KEY = "scaled_fp8", "_quantization_metadata"
+DESCRIPTION = "comfy_quant"  # a layer's format as JSON in a tensor of bytes
+DESCRIPTION_LIMIT = 4096  # bytes
+OUR_NAMES = {"scale_weight": "weight_scale", "weight_scale": "weight_scale",
+             "scale_input": "input_scale", "input_scale": "input_scale"}  # fmt: skip
+BITSANDBYTES_MARK = re.compile(r"\.weight\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*)$")
+UNKNOWN = "an unknown format"
+
+
+class LayerFormat(NamedTuple):
+    """How the weight of a layer is stored; `full_precision` forbids multiplication in fp8."""
+
+    name: str
+    full_precision: bool = False
+
+    @property
+    def dtype(self) -> str | None:
+        """The dtype that the weight must have in the file; None where the format alone tells it."""
+        return FLOAT8_FORMATS.get(self.name)
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """The scheme in words, the format of each layer, and the formats among them that we cannot use.
+
+    Layers are named as in the transformer: `<layer>.weight` is packed. `sidecars` are the names of all other tensors that
+    belong to the scheme.
+    """
+
+    scheme: str
+    layers: Mapping[str, LayerFormat]
+    sidecars: Collection[str] = ()
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        return tuple(sorted({layer.name for layer in self.layers.values()}))
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The formats that cannot be used, in words."""
+        known = FLOAT8_FORMATS.keys() | BLOCK_FORMATS.keys()
+        return tuple(name for name in self.formats if name not in known)
+
+    def __str__(self) -> str:
+        formats = "/".join(self.formats)
+        return self.scheme if formats in ("", self.scheme) else f"{self.scheme} ({formats})"
+
+
+def find_quantisation(source: WeightSource, prefix: str, names: Collection[str]) -> Quantisation | None:
+    """How the tensors `names`, those of the transformer behind its prefix, are quantised; None for plain numbers."""
+    tensors = {name: source.tensors[prefix + name] for name in names}
+    if source.settings.quantisation or any(map(BITSANDBYTES_MARK.search, names)):
+        return _other_software(tensors, source.settings.quantisation or BITSANDBYTES)
+    if isinstance(source, GGUFFile):
+        return _packed(GGUF, tensors, PLAIN_TYPES)
+    sidecars = [name for name in names if _is_sidecar(name, tensors)]
+    described = _described_layers(source, prefix, sidecars)
+    if described:
+        return Quantisation(COMFYUI, described, sidecars)
+    scaled = _scaled_layers(tensors)
+    if scaled or MARKER in tensors:
+        return Quantisation(SCALED_FP8, scaled, sidecars)
+    return _packed("packed numbers", tensors, PLAIN_DTYPES)
+
+
+def _packed(scheme: str, tensors: Mapping[str, TensorEntry], plain: Collection[str]) -> Quantisation | None:
+    """A scheme that marks its layers with nothing but the dtype of their weights."""
+    weights = {name: entry.dtype for name, entry in tensors.items() if name.endswith(".weight")}
+    packed = {name.removesuffix(".weight"): LayerFormat(dtype) for name, dtype in weights.items() if dtype not in plain}
+    return Quantisation(scheme, packed) if packed else None
+
+
+def _is_sidecar(name: str, tensors: Mapping[str, TensorEntry]) -> bool:
+    """Whether a tensor belongs to the scheme of a weight that is there, or marks the whole file."""
+    layer, _, last = name.rpartition(".")
+    return name == MARKER or ((last in OUR_NAMES or last == DESCRIPTION) and f"{layer}.weight" in tensors)
+
+
+def _other_software(tensors: Mapping[str, TensorEntry], method: str) -> Quantisation:
+    """A scheme that other software reads; which of the layers it packed matters to nobody here."""
+    weights = [name for name in tensors if name.endswith(".weight")]
+    layers = {name.removesuffix(".weight"): LayerFormat(method) for name in weights}
+    return Quantisation(method, layers, [name for name in tensors if BITSANDBYTES_MARK.search(name)])
+
+
+def _scaled_layers(tensors: Mapping[str, TensorEntry]) -> dict[str, LayerFormat]:
+    """The layers of the older scheme: those with a scale. A marker of two elements forbids multiplication in fp8."""
+    full_precision = MARKER in tensors and tensors[MARKER].shape == (2,)
+    layers = {}
+    for name in tensors:
+        layer, _, last = name.rpartition(".")
+        if last == "scale_weight" and f"{layer}.weight" in tensors:
+            float8 = {dtype: known for known, dtype in FLOAT8_FORMATS.items()}
+            layers[layer] = LayerFormat(float8.get(tensors[f"{layer}.weight"].dtype, "float8_e4m3fn"), full_precision)
+    return layers
+
+
+def _described_layers(source: WeightSource, prefix: str, sidecars: Collection[str]) -> dict[str, LayerFormat]:
+    """The layers of ComfyUI's scheme, described in the metadata or in a tensor of each layer."""
+    layers = {}
+    if METADATA_KEY in source.metadata:
+        described = _parse(source.metadata[METADATA_KEY]).get("layers")
+        for name, description in (described if isinstance(described, dict) else {}).items():
+            layers[name.removeprefix(prefix)] = _layer_format(description)
+    entries = {name: source.tensors[prefix + name] for name in sidecars if name.endswith(f".{DESCRIPTION}")}
+    small = [name for name, entry in entries.items() if entry.dtype == "U8" and sum(entry.shape) <= DESCRIPTION_LIMIT]
+    layers |= {name.removesuffix(f".{DESCRIPTION}"): LayerFormat(UNKNOWN) for name in entries}
+    for name, data in source.peek([prefix + name for name in small]):
+        layer = name.removeprefix(prefix).removesuffix(f".{DESCRIPTION}")
+        layers[layer] = _layer_format(_parse(data))
+    return layers
+
+
+def _parse(text: str | bytes) -> dict[str, Any]:
+    """A JSON object; empty for anything else, which then describes an unknown format."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _layer_format(description: Any) -> LayerFormat:
+    values = description if isinstance(description, dict) else {}
+    name = values.get("format")
+    name = name[:40] if isinstance(name, str) and name.isprintable() and name else UNKNOWN
+    return LayerFormat(name, values.get("full_precision_matrix_mult") is True)
+
+
+def our_name(name: str) -> str | None:
+    """What we call a tensor of a quantised file; None for marks, which the layers' formats replace."""
+    layer, _, last = name.rpartition(".")
+    if name == MARKER or last == DESCRIPTION:
+        return None
+    return f"{layer}.{OUR_NAMES[last]}" if last in OUR_NAMES else name
+
+
+def dequantise(
+    weight: Tensor, layer: LayerFormat, scale: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype
+) -> Tensor:
+    """The plain weight (`shape`) of a packed one, computed in fp32; `scale` is one number, for the fp8 formats."""
+    plain = weight.float() * scale if layer.dtype else unpack_blocks(weight, layer.name)
+    return plain.reshape(shape).to(dtype)

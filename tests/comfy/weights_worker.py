@@ -1,0 +1,120 @@
+"""Run by ComfyUI's Python inside its folder: loads every model below `models/` and compares it with the library.
+
+`weights_worker.py REPOSITORY REPORT` writes a JSON report per model: the largest difference of a velocity from the
+library's, in fp32; how many layers are packed; and what a LoRA does to both.
+"""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+REPOSITORY, REPORT = map(Path, sys.argv[1:3])
+sys.argv[1:] = ["--cpu", "--base-directory", str(REPORT.parent)]
+sys.path[:0] = [str(Path.cwd())]
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+
+import asyncio  # noqa: E402
+
+import comfy.model_management  # noqa: E402
+import comfy.sd  # noqa: E402
+import torch  # noqa: E402
+from comfy.quant_ops import QuantizedTensor  # noqa: E402
+
+LORA_LAYERS = ("transformer_blocks.0.attn.to_q", "transformer_blocks.0.img_mlp.net.2")
+
+
+def load_pack() -> None:
+    """Import the repository as the package that ComfyUI makes of it, and let it register its folders."""
+    spec = importlib.util.spec_from_file_location(
+        "mrt_pack", REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
+    )
+    sys.modules["mrt_pack"] = pack = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pack)
+
+    async def register():
+        await (await pack.comfy_entrypoint()).on_load()
+
+    asyncio.run(register())
+
+
+load_pack()
+
+from mrt_pack.mrt_core.checkpoint import load_checkpoint  # noqa: E402
+from mrt_pack.mrt_core.geometry import TokenBox  # noqa: E402
+from mrt_pack.mrt_core.sequence import Role, SampleLayout, Slot, pack_samples, patchify, unpatchify  # noqa: E402
+from mrt_pack.nodes.checkpoint_files import BUNDLED, checkpoint_names, checkpoint_path  # noqa: E402
+from mrt_pack.nodes.loader import LoadModel  # noqa: E402
+
+ROWS, COLS = 2, 3
+SLOTS = (
+    Slot(Role.COMPOSITE, 0, TokenBox(0, 0, ROWS, COLS), True),
+    Slot(Role.LAYER, 1, TokenBox(0, 0, ROWS, COLS), False),
+)
+SAMPLE = SampleLayout(SLOTS, ROWS, COLS)
+
+
+class Inputs:
+    """The same random step for the MODEL and for the library."""
+
+    def __init__(self, text_dim: int):
+        generator = torch.Generator().manual_seed(1)
+        self.tokens = torch.randn(2, ROWS * COLS, 64, generator=generator)
+        self.context = torch.randn(1, 5, text_dim, generator=generator)
+        self.timestep = torch.tensor([0.6])
+
+    def of_model(self, patcher) -> torch.Tensor:
+        comfy.model_management.load_models_gpu([patcher])
+        latents = [unpatchify(tokens[None], ROWS, COLS).unsqueeze(2) for tokens in self.tokens]
+        out = patcher.model.diffusion_model(latents, self.timestep, self.context, {}, mrt_slots=SAMPLE)
+        return torch.cat([patchify(latent[:, :, 0])[0] for latent in out])
+
+    def of_library(self, transformer) -> torch.Tensor:
+        return transformer(self.tokens.flatten(0, 1), self.timestep, pack_samples([SAMPLE], [self.context[0]]))
+
+
+def largest(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max())
+
+
+def compare(name: str) -> dict:
+    """What the worker reports of one model."""
+    patcher, transformer = LoadModel.execute(name, "fp32").result[0], load_checkpoint(checkpoint_path(name)).transformer
+    inputs = Inputs(transformer.config.text_dim)
+    before, expected = inputs.of_model(patcher), inputs.of_library(transformer)
+    layers = [layer for layer in patcher.model.diffusion_model.modules() if hasattr(layer, "weight")]
+    found = {
+        "difference": largest(before, expected),
+        "scale": float(expected.abs().max()),
+        "packed": sum(isinstance(layer.weight, QuantizedTensor) for layer in layers),
+    }
+    lora, generator = {}, torch.Generator().manual_seed(0)
+    for layer in LORA_LAYERS:
+        rows, columns = patcher.model.diffusion_model.get_submodule(layer).weight.shape
+        lora[f"{layer}.lora_A.weight"] = torch.randn(4, columns, generator=generator) / columns**0.5
+        lora[f"{layer}.lora_B.weight"] = torch.randn(rows, 4, generator=generator) / 4
+    patched = comfy.sd.load_lora_for_models(patcher, None, lora, 1.0, 0.0)[0]
+    found["lora"] = largest(inputs.of_model(patched), before)
+    for layer in LORA_LAYERS:
+        module, pair = (
+            transformer.get_submodule(layer),
+            (lora[f"{layer}.lora_A.weight"], lora[f"{layer}.lora_B.weight"]),
+        )
+        module.register_forward_hook(lambda _, given, out, pair=pair: out + given[0] @ pair[0].T @ pair[1].T)
+    found["lora_difference"] = largest(inputs.of_model(patched), inputs.of_library(transformer))
+    found["after_lora"] = largest(inputs.of_model(patcher), before)
+    found["dtype"] = str(patcher.model.get_dtype_inference())
+    return found
+
+
+def main() -> None:
+    with torch.inference_mode():
+        report = {name: compare(name) for name in checkpoint_names() if name != BUNDLED}
+    REPORT.write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
