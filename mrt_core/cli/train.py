@@ -55,6 +55,9 @@ def add_commands(commands) -> None:
     shares = list(TASK_SHARES.values())
     teacher.add_argument("--shares", type=float, nargs=4, default=shares, metavar=("T", "I", "A", "R"),
                          help="of text to layers, image to layers, adding and restyling, default: %(default)s")  # fmt: skip
+    teacher.add_argument(
+        "--train-text", action="store_true", help="train the text encoder too; default: it stays as warmed up"
+    )
     teacher.add_argument("--adamw", action="store_true", help="AdamW for all weights in place of Muon for matrices")
     teacher.add_argument(
         "--sharded", action="store_true", help="under torchrun: shard the model over the devices (FSDP2)"
@@ -114,6 +117,7 @@ def run_teacher(options: argparse.Namespace) -> None:
         decay_share=options.decay_share,
         shares=dict(zip(Task, (share / sum(options.shares) for share in options.shares), strict=True)),
         matrices=not options.adamw,
+        train_text=options.train_text,
         sharded=options.sharded,
     )
     teacher = bundle.new_teacher(tokenizer)

@@ -67,6 +67,7 @@ class TeacherTraining:
     seed: int = 0
     shares: Mapping[Task, float] = field(default_factory=lambda: TASK_SHARES)
     matrices: bool = True  # Muon for the matrices inside the blocks; False: AdamW for everything
+    train_text: bool = False  # a warmed-up encoder forgets its words when it is trained on (docs/results.md)
     sharded: bool = False  # under torchrun: FSDP2 in place of averaged gradients
 
 
@@ -195,6 +196,7 @@ def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: Teache
     rank, device = _start_device()
     torch.manual_seed(settings.seed)
     model.to(device)
+    model.text_encoder.requires_grad_(settings.train_text)
     averaged = dist.is_initialized() and not settings.sharded
     if dist.is_initialized() and settings.sharded:
         mesh = init_device_mesh(device.type, (dist.get_world_size(),))
@@ -240,7 +242,7 @@ def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: Teache
 
 def average_gradients(model: nn.Module) -> None:
     """Replace every gradient by its mean over the processes, in one transfer; one that is missing here counts as 0."""
-    parameters = list(model.parameters())
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)

@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+from mrt_core.tasks import Task
 from mrt_core.training.muon import muon_for, orthogonalise, orthogonalised
 from mrt_core.training.samples import read_shard
 from mrt_core.training.sharding import gather, place_like
@@ -27,7 +28,10 @@ from mrt_core.training.teacher import (
     train_teacher,
 )
 
-SETTINGS = TeacherTraining(steps=2, batch=2, warmup=1, save_every=1, reload_every=1, sharded=True)
+SHARES = {Task.TEXT_TO_LAYERS: 0.5, Task.RESTYLE_LAYERS: 0.5}
+SETTINGS = TeacherTraining(
+    steps=2, batch=2, warmup=1, save_every=1, reload_every=1, shares=SHARES, train_text=True, sharded=True
+)
 AVERAGED = replace(SETTINGS, sharded=False)
 
 

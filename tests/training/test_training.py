@@ -161,7 +161,8 @@ def test_existing_shards_are_kept_and_new_ones_are_found(tmp_path, autoencoder):
     pool.reload()
     assert len(pool.samples) == 4
     assert not torch.equal(pool.samples[0].tokens, pool.samples[2].tokens)
-    batch = next(pool.batches(np.random.default_rng(0), 9))
+    tasks = {sample.task: 1.0 for sample in pool.samples[:1]}
+    batch = next(pool.batches(np.random.default_rng(0), 9, tasks))
     assert len(batch) == 9 and all(any(sample is known for known in pool.samples) for sample in batch)
 
 
@@ -396,6 +397,8 @@ def test_train_teacher_saves_and_resumes(examples, autoencoder, tmp_path):
     folder, path = tmp_path / "teacher", tmp_path / "teacher" / "state.safetensors"
     train_teacher(folder, tmp_path / "samples", make_teacher(0), settings)
     two_steps = load_file(path)
+    words = make_teacher(0).text_encoder.tokens.weight
+    assert torch.equal(two_steps["model.text_encoder.tokens.weight"], words)  # the text encoder stays as it was
     resumed = make_teacher(1)
     train_teacher(folder, tmp_path / "samples", resumed, settings)  # nothing left to do
     assert all(torch.equal(value.cpu(), two_steps[f"model.{name}"]) for name, value in resumed.named_parameters())
