@@ -17,6 +17,7 @@ from .checkpoint import Checkpoint, Sampling, bundled_checkpoint, load_checkpoin
 from .errors import MRTError
 from .layers import LayerStack
 from .layout import Layout, Region
+from .refinement import match_image
 from .regions import RegionCodec
 from .request import (
     Request,
@@ -33,7 +34,7 @@ from .request import (
 from .sampling import Denoiser, Progress, SeededNoise, euler, guided, renoise
 from .schedule import shifted_sigmas, teacher_sigmas
 from .sequence import PackedBatch, SampleLayout, pack_samples, patchify, split_slots
-from .tasks import EMPTY_PROMPT
+from .tasks import EMPTY_PROMPT, Task
 from .text import TextEncoder
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 class SamplingOptions:
     """How to sample; None takes the checkpoint's own setting. One stack is made per seed, all in one call.
 
+    `match_image`: layers taken from an image change as little as needed to show that image together (see `refinement`).
     `progress(step, steps, x0)` is called after every step; an exception that it raises stops the sampling.
     """
 
@@ -51,6 +53,7 @@ class SamplingOptions:
     cfg: float | None = None
     shift: float | None = None
     negative: str = EMPTY_PROMPT
+    match_image: bool = True
     progress: Progress | None = None
 
 
@@ -126,7 +129,10 @@ class Pipeline:
         small = at_working_size(request, self.info.frame_area)
         packed = self.sample_latents(small, options)
         made = [decode_layers(small, split_slots(tokens.float(), small.sample), self.codec) for tokens in packed]
-        return [assemble(request, layers, seed) for layers, seed in zip(made, options.seeds, strict=True)]
+        stacks = [assemble(request, layers, seed) for layers, seed in zip(made, options.seeds, strict=True)]
+        if request.task is Task.IMAGE_TO_LAYERS and options.match_image:
+            return [match_image(stack, request.stack.layers[0].pixels) for stack in stacks]
+        return stacks
 
     def sample_latents(self, request: Request, options: SamplingOptions) -> list[Tensor]:
         """One packed sequence (N, 64) per seed: sampled tokens on noisy slots, exactly what went in on clean ones."""

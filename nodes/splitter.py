@@ -8,11 +8,13 @@ import torch
 from comfy_api.latest import UI, io
 from torch import Tensor
 
+from ..mrt_core import refinement
 from ..mrt_core.errors import MRTError
 from ..mrt_core.geometry import frame_box
 from ..mrt_core.layers import Layer, LayerStack, composite, crop_to_content, paste, unpremultiply
 from ..mrt_core.regions import REGION_MODES
 from ..mrt_core.request import assemble, decode_layers
+from ..mrt_core.tasks import Task
 from .autoencoder import region_codec
 from .convert import pixels_to_image, stack_to_layers
 from .region_latents import RUN, RegionJob
@@ -53,6 +55,11 @@ class LayerSplitter(io.ComfyNode):
                     advanced=True,
                     tooltip="How much around a region the VAE sees: crop is fastest; full treats each layer as a whole image.",
                 ),
+                io.Boolean.Input(
+                    "match_image",
+                    default=True,
+                    tooltip="For a picture taken apart: the layers change as little as needed to show the picture together.",
+                ),
             ],
             outputs=[
                 io.Layers.Output(display_name="layers", tooltip="Background and layers, bottom to top."),
@@ -68,9 +75,13 @@ class LayerSplitter(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, latent, vae, batch_index: int = 0, crop_to_content=False, region_mode="crop") -> io.NodeOutput:
+    def execute(
+        cls, latent, vae, batch_index: int = 0, crop_to_content=False, region_mode="crop", match_image=True
+    ) -> io.NodeOutput:
         job = region_job(latent)
         stack = split(latent, job, vae, batch_index, region_mode)
+        if match_image and job.asked.task is Task.IMAGE_TO_LAYERS:
+            stack = refinement.match_image(stack, job.asked.stack.layers[0].pixels)
         blank = blank_layers(stack)
         if blank:
             log.warning("Blank layers: %s", ", ".join(blank))

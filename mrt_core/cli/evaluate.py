@@ -2,11 +2,12 @@
 
 import argparse
 import json
+from collections import defaultdict
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ..evaluation.held_out import evaluate, evaluate_baselines, markdown_table, mean_scores
+from ..evaluation.held_out import MATCHED, evaluate, evaluate_baselines, markdown_table, mean_scores
 from ..tasks import Task
 from .common import add_model_options, add_sampling_options, load_pipeline, sampling_options
 
@@ -25,12 +26,14 @@ def add_commands(commands) -> None:
 def run_evaluate(options: argparse.Namespace) -> None:
     pipeline = load_pipeline(options)
     tasks = [Task(name) for name in options.tasks]
-    results = {task: [] for task in tasks}
+    results = defaultdict(list)
     cases = evaluate(pipeline, options.designs, tasks, sampling_options(options))
-    for task, _, scores in tqdm(cases, total=options.designs * len(tasks), unit="design"):
-        results[task].append(scores)
-    rows = {str(task): mean_scores(scores) for task, scores in results.items()}
-    rows["overall"] = mean_scores([scores for task_scores in results.values() for scores in task_scores])
+    with tqdm(total=options.designs * len(tasks), unit="design") as bar:
+        for name, _, scores in cases:
+            results[name].append(scores)
+            bar.update(name != MATCHED)
+    rows = {str(name): mean_scores(scores) for name, scores in results.items()}
+    rows["overall"] = mean_scores([scores for task in tasks for scores in results[task]])
     baselines = evaluate_baselines(options.designs, pipeline.info.frame_area)
     print(markdown_table(rows | {f"image_to_layers baseline: {name}": scores for name, scores in baselines.items()}))
     if options.json:

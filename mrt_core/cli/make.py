@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..documents import check_destination, load, save
@@ -25,6 +26,8 @@ def add_commands(commands) -> None:
     image = _command(commands, "image", run_image, "image to layers: take an image apart into the layers of a layout")
     image.add_argument("image", help="an image of the frame's size")
     image.add_argument("layout", help="a layout, or a JSON list of boxes in the image")
+    image.add_argument("--no-match", dest="match_image", action="store_false", help="leave the layers as the model makes "
+                       "them; default: they change as little as needed to show the image together")  # fmt: skip
     add = _command(commands, "add", run_add, "layers to layers: add layers to a document")
     add.add_argument("document", help="a layered document, such as a PSD")
     add.add_argument("--box", nargs=4, type=float, action="append", required=True, metavar=("X", "Y", "W", "H"),
@@ -85,7 +88,12 @@ def run_text(options: argparse.Namespace) -> None:
 def run_image(options: argparse.Namespace) -> None:
     image = read_image(options.image)
     layout = read_boxes(options.layout, Size(image.shape[1], image.shape[0]))
-    _make(options, "image to layers", lambda pipeline, s: pipeline.image_to_layers(image, layout, options.prompt, s))
+
+    def task(pipeline: Pipeline, sampling: SamplingOptions) -> list[LayerStack]:
+        sampling = replace(sampling, match_image=options.match_image)
+        return pipeline.image_to_layers(image, layout, options.prompt, sampling)
+
+    _make(options, "image to layers", task)
 
 
 def read_boxes(path: str, frame: Size) -> Layout:

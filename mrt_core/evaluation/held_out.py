@@ -13,11 +13,13 @@ import numpy as np
 from ..designs.generator import Design, DesignSettings, generate_design
 from ..layers import Layer, LayerStack, composite
 from ..pipeline import Pipeline, SamplingOptions
+from ..refinement import match_image
 from ..request import Request
 from ..tasks import Task, default_prompt
 from . import metrics
 
 HELD_OUT_SEED = 1
+MATCHED = "image_to_layers_matched"  # image to layers, refined to show the image together
 METRICS = ("merged_psnr", "merged_ssim", "layer_psnr", "alpha_soft_iou", "rgb_l1")
 
 Scores = dict[str, float]
@@ -100,13 +102,19 @@ BASELINES: dict[str, Callable[[Case], LayerStack]] = {"opaque crops": opaque_cro
 
 def evaluate(
     pipeline: Pipeline, designs: int, tasks: Sequence[Task], options: SamplingOptions
-) -> Iterator[tuple[Task, int, Scores]]:
-    """(task, design number, scores) as they come; design i is sampled with seed i."""
+) -> Iterator[tuple[str, int, Scores]]:
+    """(task or MATCHED, design number, scores) as they come; design i is sampled with seed i.
+
+    A task's layers are judged as the model makes them. MATCHED has those of image to layers after `match_image`.
+    """
+    options = replace(options, match_image=False)
     for task in tasks:
         for index in range(designs):
             case = held_out_case(index, task, pipeline.info.frame_area)
             (stack,) = pipeline.run(case.request(), replace(options, seeds=(index,)))
             yield task, index, score(case, stack)
+            if task is Task.IMAGE_TO_LAYERS:
+                yield MATCHED, index, score(case, match_image(stack, case.request().stack.layers[0].pixels))
 
 
 def evaluate_baselines(designs: int, frame_area: int) -> dict[str, Scores]:
