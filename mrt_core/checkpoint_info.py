@@ -13,7 +13,7 @@ from .autoencoder import AutoencoderConfig
 from .errors import MRTError
 from .geometry import TOKEN_PX
 from .regions import REGION_MODES
-from .tasks import Task
+from .tasks import Arrangement, Task
 from .text import SmallTextConfig
 from .transformer import TransformerConfig
 
@@ -85,6 +85,7 @@ class CheckpointInfo:
     grid: int = TOKEN_PX
     frame_area: int = 1024 * 1024
     region_mode: str = "crop"
+    arrangement: Arrangement = Arrangement.MRT
     sampling: Sampling = Sampling()
     image_sampling: Sampling | None = None  # of image_to_layers, where it differs: a picture leaves less to be found
 
@@ -141,6 +142,10 @@ class CheckpointInfo:
                 values[name] = _read_section(section, values[name], f"{name}.")
         if "tasks" in values:
             values["tasks"] = _read_tasks(values["tasks"])
+        if "arrangement" in values:
+            known = tuple(Arrangement)
+            _require(values["arrangement"] in known, "arrangement", values["arrangement"], f"one of {', '.join(known)}")
+            values["arrangement"] = Arrangement(values["arrangement"])
         return _read_fields(cls, values, "")
 
 

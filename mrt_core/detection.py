@@ -22,7 +22,7 @@ from .comparison import TOKENIZER_KEY, UNFILLED, Comparison, read_tokenizer
 from .errors import MRTError
 from .files import TensorEntry
 from .foreign_files import ART_MODEL, ZERO_TIMESTEP_MARKER, describe_foreign, is_mage_flow
-from .tasks import Task
+from .tasks import Arrangement, Task
 from .text import SmallTextEncoder
 from .transformer import MaskedRegionTransformer, TransformerConfig
 from .weights import WeightSource, open_weights
@@ -227,7 +227,8 @@ def _public_info(
         return CheckpointInfo(config, autoencoder)
     if family is Family.QWEN_IMAGE_LAYERED:
         tasks = (Task.IMAGE_TO_LAYERS,)
-        return CheckpointInfo(config, autoencoder, tasks=tasks, frame_area=640 * 640, region_mode="full")
+        preset = {"frame_area": 640 * 640, "region_mode": "full", "arrangement": Arrangement.QWEN_IMAGE_LAYERED}
+        return CheckpointInfo(config, autoencoder, tasks=tasks, **preset)
     rgb = autoencoder if bundled else AutoencoderConfig(in_channels=3, out_channels=3)
     return CheckpointInfo(config, rgb, tasks=(), region_mode="full", sampling=Sampling(steps=20, shift=3.1))
 

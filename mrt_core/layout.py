@@ -7,6 +7,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from .errors import MRTError
 from .geometry import Box, Size, canvas_box, frame_box
 
 MAX_LAYERS = 50  # the paper evaluates 2 to 50 layers (spec 6.1-10), and ComfyUI's native layers stop at 50
@@ -47,6 +48,15 @@ class Layout:
     def canvas(self) -> Box:
         """The frame united with every box, on the token grid, in frame coordinates."""
         return canvas_box(self.frame, [self.background_region.box, *(region.box for region in self.regions)])
+
+
+def full_frame_layout(frame: Size, layers: int, caption: str = "") -> Layout:
+    """`layers` layers, the lowest of which is the background, each as large as the frame: what a model that knows no boxes
+    makes. Raises MRTError for a number out of 1..MAX_LAYERS."""
+    if not 1 <= layers <= MAX_LAYERS:
+        raise MRTError(f"{layers} layers were asked for, but it can be 1 to {MAX_LAYERS}; give a number in that range")
+    regions = tuple(Region(f"Layer {place}", frame_box(frame)) for place in range(2, layers + 1))
+    return Layout(frame, regions, caption, Region("Layer 1", frame_box(frame)))
 
 
 def name_unnamed(regions: Iterable[Region]) -> tuple[Region, ...]:

@@ -21,9 +21,9 @@ from .refinement import match_image
 from .regions import RegionCodec
 from .request import (
     Request,
+    adapted,
     add_layers_request,
     assemble,
-    at_working_size,
     decode_layers,
     encode_clean_slots,
     image_to_layers_request,
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 class SamplingOptions:
     """How to sample; None takes the checkpoint's own setting. One stack is made per seed, all in one call.
 
+    `renormalise`: guided predictions keep the length that they have without guidance. `frame_area`: px to sample at.
     `match_image`: layers taken from an image change as little as needed to show that image together (see `refinement`).
     `progress(step, steps, x0)` is called after every step; an exception that it raises stops the sampling.
     """
@@ -53,6 +54,8 @@ class SamplingOptions:
     cfg: float | None = None
     shift: float | None = None
     negative: str = EMPTY_PROMPT
+    renormalise: bool = True
+    frame_area: int | None = None
     match_image: bool = True
     progress: Progress | None = None
 
@@ -126,7 +129,7 @@ class Pipeline:
             raise MRTError(
                 f"the checkpoint was trained for {', '.join(self.info.tasks)} and not for {request.task}; use one that was"
             )
-        small = at_working_size(request, self.info.frame_area)
+        small = adapted(request, self.info, options.frame_area)
         packed = self.sample_latents(small, options)
         made = [decode_layers(small, split_slots(tokens.float(), small.sample), self.codec) for tokens in packed]
         stacks = [assemble(request, layers, seed) for layers, seed in zip(made, options.seeds, strict=True)]
@@ -147,7 +150,7 @@ class Pipeline:
         denoise = self._denoiser(tokens, batch)
         if cfg != 1:
             negative = self._batch(sample, [options.negative] * count)
-            denoise = guided(denoise, self._denoiser(tokens, negative), cfg)
+            denoise = guided(denoise, self._denoiser(tokens, negative), cfg, options.renormalise)
         sigmas = noise_levels(sample, settings, options)
         noisy = ~batch.clean
         if settings.solver == "renoise":

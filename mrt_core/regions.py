@@ -20,7 +20,7 @@ from .geometry import LATENT_PX, TokenBox, token_box_pixels
 from .layers import Layer, LayerStack, composite
 from .layout import Layout
 from .sequence import Role, SampleLayout, Slot
-from .tasks import FIRST_LAYER
+from .tasks import FIRST_LAYER, REFERENCE_INDEX
 
 REGION_MODES = ("crop", "halo", "full")
 GREY = 0.5  # what transparency becomes for an autoencoder with three image channels (paper section 5.9)
@@ -40,7 +40,7 @@ def slot_pixels(
     are left out of the composite; `assets` maps a region's index to the image of its condition slot, of the region's size.
     """
     area = token_box_pixels(slot.box, layout.canvas)
-    if slot.role is Role.COMPOSITE:
+    if slot.role is Role.COMPOSITE or slot.layer_index == REFERENCE_INDEX:
         shown = tuple(layer for index, layer in enumerate(stack.layers, start=-1) if index not in hidden)
     elif slot.role is Role.CONDITION:
         index = slot.layer_index - FIRST_LAYER

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from .autoencoder import LATENT_CHANNELS
+from .checkpoint_info import CheckpointInfo
 from .errors import MRTError
 from .geometry import Box, covers, frame_box, token_box_pixels
 from .layers import Layer, LayerStack
 from .layout import Layout, Region
 from .regions import RegionCodec, places, slot_pixels
-from .scaling import enlarge, scale_assets, scale_layout, scale_stack, working_frame
+from .scaling import bucket_frame, enlarge, scale_assets, scale_layout, scale_stack, working_frame
 from .sequence import Role, SampleLayout, Slot
-from .tasks import Task, default_prompt, plan
+from .tasks import Arrangement, Task, default_prompt, plan
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,14 @@ class Request:
     prompt: str
     targets: tuple[int, ...] = ()
     assets: Mapping[int, np.ndarray] = field(default_factory=dict)
+    arrangement: Arrangement = Arrangement.MRT
 
     def __post_init__(self):
         plan(self.task, self.layout, self.targets)
 
     @property
     def sample(self) -> SampleLayout:
-        return plan(self.task, self.layout, self.targets)
+        return plan(self.task, self.layout, self.targets, self.arrangement)
 
     def clean_pixels(self) -> dict[int, np.ndarray]:
         """For each clean slot's number, what it shows."""
@@ -96,10 +98,16 @@ def restyle_layers_request(stack: LayerStack, assets: Mapping[int, np.ndarray], 
     return Request(Task.RESTYLE_LAYERS, layout, base, prompt, tuple(sorted(assets)), assets)
 
 
-def at_working_size(request: Request, trained_area: int) -> Request:
-    """The request, scaled down where its frame is much larger than the `trained_area` px that a checkpoint knows."""
-    frame = working_frame(request.layout.frame, trained_area)
-    if frame == request.layout.frame:
+def adapted(request: Request, info: CheckpointInfo, frame_area: int | None = None) -> Request:
+    """The request as a checkpoint samples it: at a size that it knows, with the image where it expects it.
+
+    `frame_area` (px) replaces the area that the checkpoint was trained at. MRT keeps the frame's own size unless it is much
+    larger; Qwen-Image-Layered always works in one of its buckets.
+    """
+    request = replace(request, arrangement=info.arrangement)
+    area, own = frame_area or info.frame_area, request.layout.frame
+    frame = working_frame(own, area) if info.arrangement is Arrangement.MRT else bucket_frame(own, area)
+    if frame == own:
         return request
     log.info("sampling at %d x %d px, the size that the checkpoint knows", *frame)
     layout = scale_layout(request.layout, frame)

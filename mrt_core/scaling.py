@@ -15,6 +15,7 @@ from .geometry import TOKEN_PX, Box, Size
 from .layers import Layer, LayerStack
 from .layout import Layout, Region
 
+BUCKET_PX = 32
 TOLERATED_GROWTH = 1.6  # times the trained frame area that is still sampled as it is
 
 
@@ -29,6 +30,14 @@ def working_frame(frame: Size, trained_area: int) -> Size:
         return frame
     factor = math.sqrt(trained_area / (frame.width * frame.height))
     return Size(*(max(TOKEN_PX, round(side * factor / TOKEN_PX) * TOKEN_PX) for side in frame))
+
+
+def bucket_frame(frame: Size, area: int) -> Size:
+    """The frame of about `area` px and the aspect ratio of `frame` with sides in multiples of 32, as Qwen-Image-Layered
+    takes them (spec 2.4)."""
+    ratio = frame.width / frame.height
+    width = math.sqrt(area * ratio)
+    return Size(*(max(BUCKET_PX, round(side / BUCKET_PX) * BUCKET_PX) for side in (width, width / ratio)))
 
 
 def scale_box(box: Box, old: Size, new: Size) -> Box:

@@ -13,6 +13,7 @@ from .layout import Layout, layer_prompt
 from .sequence import Role, SampleLayout, Slot
 
 FIRST_LAYER = 2  # layer index, and slot, of the lowest foreground layer
+REFERENCE_INDEX = -1  # layer index of Qwen-Image-Layered's input image (spec 2.2)
 HARMONIZE = "Harmonize these layers"  # the fixed prompt of restyling (paper section 3.2)
 EMPTY_PROMPT = " "
 
@@ -24,6 +25,16 @@ class Task(StrEnum):
     IMAGE_TO_LAYERS = "image_to_layers"
     ADD_LAYERS = "add_layers"
     RESTYLE_LAYERS = "restyle_layers"
+
+
+class Arrangement(StrEnum):
+    """Where a model expects the image that it takes apart.
+
+    MRT has it as a clean composite; Qwen-Image-Layered as a reference beside a composite that is made (spec 2.2, 6.2-12).
+    """
+
+    MRT = "mrt"
+    QWEN_IMAGE_LAYERED = "qwen_image_layered"
 
 
 def _whole_canvas(canvas: Box) -> TokenBox:
@@ -48,10 +59,14 @@ def text_to_layers(layout: Layout) -> SampleLayout:
     return _sample(layout, composite, False, range(len(layout.regions)))
 
 
-def image_to_layers(layout: Layout) -> SampleLayout:
-    """The composite is clean and covers the frame alone: nobody can photograph what lies outside it."""
-    composite = Slot(Role.COMPOSITE, 0, token_box(frame_box(layout.frame), layout.canvas), True)
-    return _sample(layout, composite, False, range(len(layout.regions)))
+def image_to_layers(layout: Layout, arrangement: Arrangement = Arrangement.MRT) -> SampleLayout:
+    """The image is clean and covers the frame alone: nobody can photograph what lies outside it."""
+    image = Slot(Role.COMPOSITE, 0, token_box(frame_box(layout.frame), layout.canvas), True)
+    if arrangement is Arrangement.MRT:
+        return _sample(layout, image, False, range(len(layout.regions)))
+    made = text_to_layers(layout)
+    reference = image._replace(role=Role.CONDITION, layer_index=REFERENCE_INDEX)
+    return made._replace(slots=(*made.slots, reference))
 
 
 def add_layers(layout: Layout, targets: Collection[int]) -> SampleLayout:
@@ -81,12 +96,14 @@ def _check_targets(layout: Layout, targets: Collection[int]) -> None:
         )
 
 
-def plan(task: Task, layout: Layout, targets: Collection[int] = ()) -> SampleLayout:
-    """The slots of a task; `targets` matter to adding and restyling alone."""
+def plan(
+    task: Task, layout: Layout, targets: Collection[int] = (), arrangement: Arrangement = Arrangement.MRT
+) -> SampleLayout:
+    """The slots of a task; `targets` matter to adding and restyling alone, `arrangement` to images."""
     if task is Task.TEXT_TO_LAYERS:
         return text_to_layers(layout)
     if task is Task.IMAGE_TO_LAYERS:
-        return image_to_layers(layout)
+        return image_to_layers(layout, arrangement)
     return add_layers(layout, targets) if task is Task.ADD_LAYERS else restyle_layers(layout, targets)
 
 

@@ -15,8 +15,8 @@ from ..mrt_core.layers import LayerStack
 from ..mrt_core.layout import Layout, Region
 from ..mrt_core.request import (
     Request,
+    adapted,
     add_layers_request,
-    at_working_size,
     encode_clean_slots,
     image_to_layers_request,
     restyle_layers_request,
@@ -241,7 +241,7 @@ def _job(request: Request, model) -> RegionJob:
     """The job of a request, at the size that `model` works at, if one is given."""
     if model is None or not isinstance(model.model, MRTModel):
         return RegionJob(request, request)
-    return RegionJob(request, at_working_size(request, model.model.mrt_info.frame_area))
+    return RegionJob(request, adapted(request, model.model.mrt_info))
 
 
 def _encoded(request: Request, vae, positive, negative, model) -> io.NodeOutput:
