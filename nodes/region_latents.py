@@ -11,8 +11,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..mrt_core.errors import MRTError
+from ..mrt_core.geometry import Size
 from ..mrt_core.layers import LayerStack
-from ..mrt_core.layout import Layout, Region
+from ..mrt_core.layout import MAX_LAYERS, Layout, Region, full_frame_layout
 from ..mrt_core.request import (
     Request,
     adapted,
@@ -40,6 +41,7 @@ class RegionJob:
 
     asked: Request
     sampled: Request
+    region_mode: str = "crop"
 
 
 POSITIVE = io.Conditioning.Input("positive", tooltip="The prompt, from CLIP Text Encode with the clip of the model.")
@@ -105,16 +107,31 @@ class ImageToRegionLatents(io.ComfyNode):
                 POSITIVE,
                 NEGATIVE,
                 VAE,
-                LayoutType.Input("layout", tooltip="From MRT Layout Builder, with a frame of the image's size."),
+                LayoutType.Input(
+                    "layout",
+                    optional=True,
+                    tooltip="From MRT Layout Builder, with a frame of the image's size; nothing: layers as large as the image.",
+                ),
                 io.Image.Input("image", tooltip="The picture to take apart, of the size of the layout's frame."),
                 MODEL,
+                io.Int.Input(
+                    "layers",
+                    default=4,
+                    min=1,
+                    max=MAX_LAYERS,
+                    tooltip="How many layers to make without a layout, the background among them.",
+                ),
             ],
             outputs=_outputs(),
         )
 
     @classmethod
-    def execute(cls, positive, negative, vae, layout: Layout, image: Tensor, model=None) -> io.NodeOutput:
-        request = image_to_layers_request(image_to_pixels(image, "image"), layout)
+    def execute(
+        cls, positive, negative, vae, image: Tensor, layout: Layout | None = None, model=None, layers: int = 4
+    ) -> io.NodeOutput:
+        pixels = image_to_pixels(image, "image")
+        layout = layout or full_frame_layout(Size(pixels.shape[1], pixels.shape[0]), layers)
+        request = image_to_layers_request(pixels, layout)
         return _encoded(request, vae, positive, negative, model)
 
 
@@ -241,13 +258,14 @@ def _job(request: Request, model) -> RegionJob:
     """The job of a request, at the size that `model` works at, if one is given."""
     if model is None or not isinstance(model.model, MRTModel):
         return RegionJob(request, request)
-    return RegionJob(request, adapted(request, model.model.mrt_info))
+    info = model.model.mrt_info
+    return RegionJob(request, adapted(request, info), info.region_mode)
 
 
 def _encoded(request: Request, vae, positive, negative, model) -> io.NodeOutput:
     job = _job(request, model)
     canvas = job.sampled.layout.canvas
-    codec = region_codec(vae, "crop", pixels=int(canvas.width * canvas.height))
+    codec = region_codec(vae, job.region_mode, pixels=int(canvas.width * canvas.height))
     return _node_output(job, encode_clean_slots(job.sampled, codec), positive, negative, 1)
 
 

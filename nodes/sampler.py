@@ -129,6 +129,11 @@ def _settings(model, job: RegionJob) -> Sampling:
         raise MRTError(
             f"the checkpoint was trained for {', '.join(info.tasks) or 'none of the tasks'} and not for {task}; use one that was"
         )
+    if job.sampled.arrangement is not info.arrangement:
+        raise MRTError(
+            f"the latent was laid out for another kind of model, {job.sampled.arrangement} and not {info.arrangement}; connect "
+            "the sampler's model to the model input of the Region Latents node too"
+        )
     return info.sampling_for(task)
 
 

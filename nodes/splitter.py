@@ -22,6 +22,7 @@ from .sampler import region_job
 
 log = logging.getLogger(__name__)
 
+AUTO = "auto"
 BLANK_ALPHA = 8  # of 255: a layer that is nowhere more opaque shows nothing
 
 
@@ -50,10 +51,11 @@ class LayerSplitter(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "region_mode",
-                    options=list(REGION_MODES),
-                    default="crop",
+                    options=[AUTO, *REGION_MODES],
+                    default=AUTO,
                     advanced=True,
-                    tooltip="How much around a region the VAE sees: crop is fastest; full treats each layer as a whole image.",
+                    tooltip="How much around a region the VAE sees: crop is fastest; full treats each layer as a whole image; "
+                    "auto: the checkpoint's own, if the model was connected to the Region Latents node, otherwise crop.",
                 ),
                 io.Boolean.Input(
                     "match_image",
@@ -76,7 +78,7 @@ class LayerSplitter(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, latent, vae, batch_index: int = 0, crop_to_content=False, region_mode="crop", match_image=True
+        cls, latent, vae, batch_index: int = 0, crop_to_content=False, region_mode=AUTO, match_image=True
     ) -> io.NodeOutput:
         job = region_job(latent)
         stack = split(latent, job, vae, batch_index, region_mode)
@@ -101,7 +103,7 @@ def split(latent: dict, job: RegionJob, vae, batch_index: int, mode: str) -> Lay
             f"the batch index is {batch_index}, but the latent's last design is number {len(streams[0]) - 1}; use a lower one"
         )
     canvas = job.sampled.layout.canvas
-    codec = region_codec(vae, mode, pixels=int(canvas.width * canvas.height))
+    codec = region_codec(vae, job.region_mode if mode == AUTO else mode, pixels=int(canvas.width * canvas.height))
     latents = [stream[batch_index, :, 0].float() for stream in streams]
     made = decode_layers(job.sampled, latents, codec)
     stack = assemble(job.asked, made)
