@@ -89,7 +89,7 @@ def cases(vae, positive, negative):
 
     layout, image = load_layout(DEMO / "image_layout.json"), picture("image.png")
     request = image_to_layers_request(image_to_pixels(image, "image"), layout)
-    yield request, run("MRTImageToRegionLatents", positive, negative, vae, layout, image)
+    yield request, run("MRTImageToRegionLatents", positive, negative, vae, image, layout)
 
     stack = with_background(documents.load(DEMO / "document.psd"))
     region = Region("Heart", text.regions[0].box._replace(x=100, width=44, height=40), "a red heart")
@@ -131,7 +131,8 @@ def compare(pipeline: Pipeline, model, vae, request, outputs) -> dict:
     alone, sampled = library(STEPS, 1.0), node(STEPS, 1.0)
     (stock,) = run("KSampler", model, SEED, STEPS, 1.0, "euler", "simple", positive, negative, latent)
     clean = request.sample.expand([slot.clean for slot in request.sample.slots])
-    stack = layers_to_stack(run("MRTLayerSplitter", sampled, vae)[0])
+    (layers, *_) = NODES["MRTLayerSplitter"].execute(sampled, vae, match_image=False).result
+    stack = layers_to_stack(layers)
     made = decode_layers(request, split_slots(alone, request.sample), pipeline.codec)
     pairs = list(zip(stack.layers, assemble(request, made).layers, strict=True))
     place = places(request.sample, request.sample.slots[:1])
