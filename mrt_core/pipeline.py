@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import Checkpoint, Sampling, bundled_checkpoint, load_checkpoint
+from .components import find_autoencoder, find_text_encoder
 from .errors import MRTError
 from .layers import LayerStack
 from .layout import Layout, Region
@@ -74,17 +75,21 @@ class Pipeline:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
         region_mode: str | None = None,
+        autoencoder: str | Path | None = None,
+        text_encoder: str | Path | None = None,
+        tokenizer: str | Path | None = None,
     ) -> "Pipeline":
-        """Load a checkpoint that bundles its text encoder and autoencoder; None: the one that comes with the package."""
+        """Load a checkpoint; None: the one that comes with the package.
+
+        A text encoder and an autoencoder that it does not bundle, or that are to replace the bundled ones, are read from
+        paths of their own (see `components`).
+        """
         path = Path(path) if path else bundled_checkpoint()
         checkpoint = load_checkpoint(path, device, dtype)
-        if checkpoint.text_encoder is None or checkpoint.autoencoder is None:
-            raise MRTError(
-                f"{path.name} holds a transformer alone, but this command needs its text encoder and autoencoder in the same "
-                "file; use a bundled checkpoint such as mrt-tiny"
-            )
-        codec = RegionCodec(checkpoint.autoencoder, region_mode or checkpoint.info.region_mode)
-        return cls(checkpoint, checkpoint.text_encoder, codec)
+        decoder = find_autoencoder(checkpoint, path, autoencoder, dtype).to(device)
+        reader = find_text_encoder(checkpoint, path, text_encoder, tokenizer, dtype)
+        codec = RegionCodec(decoder, region_mode or checkpoint.info.region_mode)
+        return cls(checkpoint, reader, codec)
 
     def text_to_layers(
         self, layout: Layout, prompt: str | None = None, options: SamplingOptions = SamplingOptions()

@@ -1,13 +1,12 @@
 """The Qwen2.5-VL text encoder: template, dropped system turn, truncation and loading, with tiny models made here."""
 
-import json
 import socket
 import sys
 
 import pytest
 import torch
+from qwen_files import tiny_qwen, write_tokenizer
 from safetensors.torch import load_file, save_file
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 from mrt_core.errors import MRTError
 from mrt_core.qwen_text import TEMPLATE_END, TEMPLATE_START, QwenTextEncoder, load_qwen_text_encoder
@@ -16,10 +15,6 @@ transformers = pytest.importorskip(
     "transformers", reason="Qwen2.5-VL is read through transformers: pip install -e .[dev]"
 )
 
-CHAT_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-SPLIT = (
-    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"  # Qwen2's, but contractions
-)
 SIZES = dict(
     hidden_size=256, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
 )  # fmt: skip
@@ -36,22 +31,7 @@ def no_network(monkeypatch):
 
 @pytest.fixture(scope="module")
 def tokenizer_folder(tmp_path_factory):
-    """A byte-level BPE in Qwen's files, with ChatML tokens; the template's words are single tokens."""
-    folder = tmp_path_factory.mktemp("tokenizer")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    tokenizer.train_from_iterator([(TEMPLATE_START + TEMPLATE_END).replace("<|im_", " ")] * 3, trainer)
-    tokenizer.model.save(str(folder))
-    first = tokenizer.get_vocab_size()
-    added = {str(first + k): {"content": token, "special": True} for k, token in enumerate(CHAT_TOKENS)}
-    settings = {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": added}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder
+    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +39,7 @@ def reference(tokenizer_folder):
     """A tiny Qwen2.5-VL with its vision tower, and its tokenizer."""
     tokenizer = transformers.Qwen2Tokenizer.from_pretrained(str(tokenizer_folder), local_files_only=True)
     torch.manual_seed(0)
-    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
-    text = dict(**SIZES, vocab_size=len(tokenizer), rms_norm_eps=1e-6, rope_parameters=rope)
-    vision = dict(depth=1, hidden_size=16, intermediate_size=16, num_heads=2, out_hidden_size=256)
-    model = transformers.Qwen2_5_VLForConditionalGeneration(
-        transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision)
-    )
+    model = tiny_qwen(len(tokenizer), **SIZES)
     for parameter in model.parameters():  # norms and biases too, so that every tensor matters
         parameter.data += 0.05 * torch.randn_like(parameter)
     return model.eval(), tokenizer

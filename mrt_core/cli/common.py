@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from ..errors import MRTError
+from ..layout import MAX_FRAME_SIDE, MIN_FRAME_SIDE
 from ..lora import apply_loras, read_lora, student_info
 from ..pipeline import Pipeline, SamplingOptions
 from ..regions import REGION_MODES
@@ -22,8 +23,15 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """--checkpoint, --lora, --device, --dtype, --region-mode."""
-    parser.add_argument("--checkpoint", metavar="FILE", help="a checkpoint; default: the bundled mrt-tiny")
+    """--checkpoint, --vae, --text-encoder, --tokenizer, --lora, --device, --dtype, --region-mode."""
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="a checkpoint, a file or folder; default: the bundled mrt-tiny"
+    )
+    parser.add_argument("--vae", metavar="FILE", help="an autoencoder to use in place of the checkpoint's own")
+    parser.add_argument(
+        "--text-encoder", metavar="PATH", help="Qwen2.5-VL, a file or folder, for full-size checkpoints"
+    )
+    parser.add_argument("--tokenizer", metavar="FOLDER", help="its tokenizer, unless a folder beside it holds that")
     parser.add_argument(
         "--lora",
         action="append",
@@ -41,16 +49,27 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
-    """--steps, --cfg, --shift; the defaults are the checkpoint's own."""
+    """--steps, --cfg, --shift, --no-renormalise, --size; the defaults are the checkpoint's own."""
     parser.add_argument("--steps", type=int, help="sampling steps")
     parser.add_argument("--cfg", type=float, help="classifier-free guidance scale; 1 switches it off")
     parser.add_argument("--shift", type=float, help="shift of the noise schedule")
+    parser.add_argument(
+        "--no-renormalise",
+        dest="renormalise",
+        action="store_false",
+        help="let guidance change the length of predictions; it matters with --cfg above 1",
+    )
+    parser.add_argument(
+        "--size", type=int, metavar="PX", help="sample at about PX x PX px, such as 640 or 1024 for Qwen-Image-Layered"
+    )
 
 
 def load_pipeline(options: argparse.Namespace) -> Pipeline:
     """The pipeline that the model options ask for, with its LoRAs applied."""
     files = [split_strength(text) for text in options.lora]
-    pipeline = Pipeline.load(options.checkpoint, options.device, DTYPES[options.dtype], options.region_mode)
+    parts = {"autoencoder": options.vae, "text_encoder": options.text_encoder, "tokenizer": options.tokenizer}
+    dtype = DTYPES[options.dtype]
+    pipeline = Pipeline.load(options.checkpoint, options.device, dtype, options.region_mode, **parts)
     loras = [(read_lora(path, pipeline.info.transformer), strength) for path, strength in files]
     pipeline.info = student_info(pipeline.info, loras)
     apply_loras(pipeline.transformer, loras)
@@ -73,7 +92,18 @@ def split_strength(text: str) -> tuple[Path, float]:
 
 def sampling_options(options: argparse.Namespace, seeds: tuple[int, ...] = (0,)) -> SamplingOptions:
     """The sampling options as given, without a progress bar."""
-    return SamplingOptions(seeds=seeds, steps=options.steps, cfg=options.cfg, shift=options.shift)
+    if options.size is not None and not MIN_FRAME_SIDE <= options.size <= MAX_FRAME_SIDE:
+        raise MRTError(
+            f"--size {options.size} is not a size to sample at; give {MIN_FRAME_SIDE} to {MAX_FRAME_SIDE} px, such as 640"
+        )
+    return SamplingOptions(
+        seeds=seeds,
+        steps=options.steps,
+        cfg=options.cfg,
+        shift=options.shift,
+        renormalise=options.renormalise,
+        frame_area=options.size and options.size**2,
+    )
 
 
 @contextmanager

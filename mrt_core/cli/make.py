@@ -10,12 +10,13 @@ from ..documents import check_destination, load, save
 from ..errors import MRTError
 from ..geometry import Box, Size
 from ..layers import LayerStack
-from ..layout import Layout, Region
+from ..layout import Layout, Region, full_frame_layout
 from ..layout_boxes import layout_from_any
 from ..layout_json import decode_json, load_layout, read_json_file
 from ..pipeline import Pipeline, SamplingOptions
 from ..request import with_background
 from ..scaling import resize
+from ..subdivision import find_layer, replace_layer
 from .common import add_model_options, add_sampling_options, load_pipeline, progress_bar, read_image, sampling_options
 
 
@@ -24,8 +25,13 @@ def add_commands(commands) -> None:
     text = _command(commands, "text", run_text, "text to layers: make every layer of a layout")
     text.add_argument("layout", help="a layout, JSON (docs/layout.md)")
     image = _command(commands, "image", run_image, "image to layers: take an image apart into the layers of a layout")
-    image.add_argument("image", help="an image of the frame's size")
-    image.add_argument("layout", help="a layout, or a JSON list of boxes in the image")
+    image.add_argument("image", help="an image of the frame's size, or with --layer a layered document")
+    image.add_argument("layout", nargs="?", help="a layout, or a JSON list of boxes in the image; without one, --layers as "
+                       "large as the image")  # fmt: skip
+    image.add_argument("--layers", type=int, default=4, help="how many layers to make without a layout, the background "
+                       "among them, default: %(default)s")  # fmt: skip
+    image.add_argument("--layer", metavar="NAME", help="take this layer of a document apart; the result is the document with "
+                       "a group in its place")  # fmt: skip
     image.add_argument("--no-match", dest="match_image", action="store_false", help="leave the layers as the model makes "
                        "them; default: they change as little as needed to show the image together")  # fmt: skip
     add = _command(commands, "add", run_add, "layers to layers: add layers to a document")
@@ -86,12 +92,15 @@ def run_text(options: argparse.Namespace) -> None:
 
 
 def run_image(options: argparse.Namespace) -> None:
-    image = read_image(options.image)
-    layout = read_boxes(options.layout, Size(image.shape[1], image.shape[0]))
+    document = load(options.image) if options.layer else None
+    image = find_layer(document, options.layer).pixels if document else read_image(options.image)
+    frame = Size(image.shape[1], image.shape[0])
+    layout = read_boxes(options.layout, frame) if options.layout else full_frame_layout(frame, options.layers)
 
     def task(pipeline: Pipeline, sampling: SamplingOptions) -> list[LayerStack]:
         sampling = replace(sampling, match_image=options.match_image)
-        return pipeline.image_to_layers(image, layout, options.prompt, sampling)
+        stacks = pipeline.image_to_layers(image, layout, options.prompt, sampling)
+        return [replace_layer(document, options.layer, stack) for stack in stacks] if document else stacks
 
     _make(options, "image to layers", task)
 

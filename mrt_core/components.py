@@ -1,0 +1,85 @@
+"""The models that a full-size transformer works with and that come in files of their own: autoencoder and text encoder."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from .autoencoder import Autoencoder
+from .autoencoder_keys import autoencoder_config, canonical_autoencoder_state
+from .checkpoint import Checkpoint
+from .errors import MRTError
+from .qwen_text import load_qwen_text_encoder
+from .text import TextEncoder
+from .weights import open_weights
+from .weights.settings import autoencoder_settings
+
+log = logging.getLogger(__name__)
+
+
+def load_autoencoder(path: Path | str, dtype: torch.dtype = torch.float32) -> Autoencoder:
+    """A Wan 2.1 / Qwen-Image autoencoder from a file in either public naming, or from a diffusers folder.
+
+    Its latent mean and deviation are those of a config.json beside the weights, else the public ones (spec 2.3). Raises
+    MRTError for anything else.
+    """
+    path = Path(path)
+    folder = path / "vae" if (path / "vae").is_dir() else path
+    source = open_weights(folder)
+    state = canonical_autoencoder_state({name: tensor.to(dtype) for name, tensor in source.read(source.tensors)})
+    config = autoencoder_config(state)
+    beside = (folder if folder.is_dir() else folder.parent) / "config.json"
+    statistics = {name: value for name, value in autoencoder_settings(beside).items() if value is not None}
+    if statistics:
+        log.info("latent statistics from %s", beside)
+    model = Autoencoder(replace(config, **statistics), device="meta")
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    wrong = [
+        name for name in expected.keys() | state.keys() if getattr(state.get(name), "shape", None) != expected.get(name)
+    ]
+    if wrong:
+        raise MRTError(
+            f"{path.name} is not a whole autoencoder: {len(wrong)} tensors are missing, unknown or of another shape "
+            f"({', '.join(sorted(wrong)[:3])}); download it again"
+        )
+    model.load_state_dict({name: tensor.contiguous() for name, tensor in state.items()}, strict=True, assign=True)
+    return model.eval().to(memory_format=torch.channels_last)
+
+
+def find_autoencoder(checkpoint: Checkpoint, path: Path, given: Path | str | None, dtype: torch.dtype) -> Autoencoder:
+    """The autoencoder that was `given`, else the one that is with the checkpoint at `path`; raises MRTError for neither."""
+    if given is not None:
+        return load_autoencoder(given, dtype)
+    if checkpoint.autoencoder is None:
+        raise MRTError(
+            f"{path.name} comes without an autoencoder, which turns layers into pictures; give one with --vae, such as "
+            "qwen_image_layered_vae.safetensors"
+        )
+    return checkpoint.autoencoder
+
+
+def find_text_encoder(
+    checkpoint: Checkpoint, path: Path, given: Path | str | None, tokenizer: Path | str | None, dtype: torch.dtype
+) -> TextEncoder:
+    """The Qwen2.5-VL that was `given` or lies in the diffusers folder `path`, else the one in the checkpoint's own file.
+
+    Raises MRTError where there is none, and for one whose states are not as wide as the transformer takes them.
+    """
+    if given is None and checkpoint.text_encoder is not None:
+        return checkpoint.text_encoder
+    if given is None and (path / "text_encoder").is_dir():
+        given = path
+    if given is None:
+        raise MRTError(
+            f"{path.name} comes without a text encoder, which reads prompts; give Qwen2.5-VL's file or folder with "
+            "--text-encoder, and its tokenizer folder with --tokenizer"
+        )
+    encoder = load_qwen_text_encoder(given, tokenizer, dtype=dtype)
+    expected = checkpoint.info.transformer.text_dim
+    if encoder.width != expected:
+        raise MRTError(
+            f"{given} gives text states {encoder.width} wide, but {path.name} takes {expected}; give the text encoder that it "
+            "was trained with, Qwen2.5-VL-7B for Qwen-Image"
+        )
+    return encoder
