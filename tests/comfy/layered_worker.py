@@ -1,0 +1,113 @@
+"""Run by ComfyUI's Python inside its folder: Qwen-Image-Layered through the nodes, and through the library.
+
+`layered_worker.py REPOSITORY REPORT` takes the model `models/mrt/layered.safetensors` and writes a JSON report.
+"""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+REPOSITORY, REPORT = map(Path, sys.argv[1:3])
+sys.argv[1:] = ["--cpu", "--base-directory", str(REPORT.parent)]
+sys.path[:0] = [str(Path.cwd())]
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+
+import asyncio  # noqa: E402
+
+import torch  # noqa: E402
+
+
+def load_pack():
+    """Import the repository as the package that ComfyUI makes of it; its node classes by their ids."""
+    spec = importlib.util.spec_from_file_location(
+        "mrt_pack", REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
+    )
+    sys.modules["mrt_pack"] = pack = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pack)
+
+    async def register():
+        extension = await pack.comfy_entrypoint()
+        await extension.on_load()
+        return {node.define_schema().node_id: node for node in await extension.get_node_list()}
+
+    return asyncio.run(register())
+
+
+NODES = load_pack()
+
+from mrt_pack.mrt_core.checkpoint import load_checkpoint  # noqa: E402
+from mrt_pack.mrt_core.errors import MRTError  # noqa: E402
+from mrt_pack.mrt_core.geometry import Size  # noqa: E402
+from mrt_pack.mrt_core.layout import full_frame_layout  # noqa: E402
+from mrt_pack.mrt_core.pipeline import Pipeline, SamplingOptions  # noqa: E402
+from mrt_pack.mrt_core.regions import RegionCodec  # noqa: E402
+from mrt_pack.mrt_core.request import adapted, image_to_layers_request  # noqa: E402
+from mrt_pack.mrt_core.sequence import patchify  # noqa: E402
+from mrt_pack.nodes.checkpoint_files import checkpoint_path  # noqa: E402
+from mrt_pack.nodes.convert import image_to_pixels  # noqa: E402
+
+NAME, LAYERS, STEPS, SEED, CFG = "layered.safetensors", 3, 4, 5, 4.0
+FRAME = Size(90, 60)
+
+
+class GivenText:
+    """The text states that the nodes' conditioning holds, for the library."""
+
+    def __init__(self, states: dict[str, torch.Tensor]):
+        self.states = states
+
+    def encode_prompts(self, prompts):
+        return [self.states[prompt] for prompt in prompts]
+
+    def caption_indices(self, prompts):
+        return None
+
+
+def message_of(run) -> str:
+    try:
+        run()
+    except MRTError as error:
+        return str(error)
+    return ""
+
+
+def main() -> None:
+    def run(name: str, *args, **kwargs):
+        return NODES[name].execute(*args, **kwargs).result
+
+    torch.manual_seed(0)
+    image = torch.rand(1, FRAME.height // 10, FRAME.width // 10, 3).repeat_interleave(10, 1).repeat_interleave(10, 2)
+    model, _, vae = run("MRTModelLoader", NAME, "fp32")
+    width = model.model.mrt_info.transformer.text_dim
+    states = {"a sign": torch.randn(7, width), " ": torch.randn(5, width)}
+    positive, negative = ([[text[None], {}]] for text in states.values())
+    outputs = run("MRTImageToRegionLatents", positive, negative, vae, image, model=model, layers=LAYERS)
+    sampled = run("MRTMaskedRegionSampler", model, *outputs, SEED, STEPS, CFG)[0]
+    layers, images, *_ = run("MRTLayerSplitter", sampled, vae)
+    checkpoint = load_checkpoint(checkpoint_path(NAME))
+    info = checkpoint.info
+    pipeline = Pipeline(checkpoint, GivenText(states), RegionCodec(checkpoint.autoencoder, info.region_mode))
+    request = image_to_layers_request(image_to_pixels(image, "image"), full_frame_layout(FRAME, LAYERS), "a sign")
+    with torch.inference_mode():
+        (tokens,) = pipeline.sample_latents(adapted(request, info), SamplingOptions((SEED,), STEPS, CFG))
+    streams = [model.model.process_latent_in(stream) for stream in sampled["samples"].unbind()]
+    found = torch.cat([patchify(stream[0, :, 0]) for stream in streams])
+    unconnected = run("MRTImageToRegionLatents", positive, negative, vae, image, layers=LAYERS)
+    report = {
+        "difference": float((found - tokens).abs().max()),
+        "scale": float(tokens.abs().max()),
+        "names": [layer["name"] for layer in layers["layers"]],
+        "sizes": [list(layer["image"].shape[-3:-1]) for layer in layers["layers"]],
+        "images": list(images.shape),
+        "composite": float((run("MRTLayerSplitter", sampled, vae)[3][..., :3] - image).abs().max()),
+        "unconnected": message_of(lambda: run("MRTMaskedRegionSampler", model, *unconnected, SEED, STEPS, CFG)),
+    }
+    REPORT.write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

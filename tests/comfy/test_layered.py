@@ -1,0 +1,56 @@
+"""Qwen-Image-Layered through the nodes, without a layout: the latents are the library's, the layers the picture's size."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from comfy_server import PACK, server_environment
+from safetensors.torch import save_file
+from tiny_checkpoints import public_state
+
+from mrt_core.autoencoder import Autoencoder, AutoencoderConfig
+
+WORKER = Path(__file__).with_name("layered_worker.py")
+
+
+@pytest.fixture(scope="module")
+def report(comfy_installation, tmp_path_factory) -> dict:
+    """What the worker found with a small random model, its autoencoder in the same file."""
+    path = tmp_path_factory.mktemp("layered") / "report.json"
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(AutoencoderConfig(8, 4, 4)).state_dict()
+    state = public_state(layered=True) | {f"vae.{name}": tensor for name, tensor in autoencoder.items()}
+    folder = path.parent / "models" / "mrt"
+    folder.mkdir(parents=True)
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "layered.safetensors")
+    command = [comfy_installation.python, WORKER, PACK, path]
+    finished = subprocess.run(
+        command, cwd=comfy_installation.folder, env=server_environment(), capture_output=True, text=True, timeout=900
+    )
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    return json.loads(path.read_text())
+
+
+def test_latents_are_those_of_the_library(report):
+    assert report["scale"] > 1
+    assert report["difference"] < 1e-4
+
+
+def test_layers_are_as_large_as_the_picture(report):
+    assert report["names"] == ["Layer 1", "Layer 2", "Layer 3"]
+    assert report["images"] == [3, 60, 90, 4]
+    assert all(size == [60, 90] for size in report["sizes"])
+
+
+def test_layers_show_the_picture_together(report):
+    """The node matches the layers to the picture, as far as random weights let it."""
+    assert report["composite"] < 0.05
+
+
+def test_the_model_must_be_connected(report):
+    assert report["unconnected"] == (
+        "the latent was laid out for another kind of model, mrt and not qwen_image_layered; connect the sampler's model to "
+        "the model input of the Region Latents node too"
+    )
