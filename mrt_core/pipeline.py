@@ -5,19 +5,22 @@ stack, = pipeline.text_to_layers(layout)
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checkpoint import Checkpoint, Sampling, bundled_checkpoint, load_checkpoint
 from .components import find_autoencoder, find_text_encoder
 from .errors import MRTError
 from .layers import LayerStack
 from .layout import Layout, Region
+from .memory import MemoryPlan, measure_weights, plan_memory, workload
+from .modulation import ModulationTable, modulation_table
+from .placement import UNLIMITED, Placement, free_memory
 from .refinement import match_image
 from .regions import RegionCodec
 from .request import (
@@ -37,6 +40,7 @@ from .schedule import shifted_sigmas, teacher_sigmas
 from .sequence import PackedBatch, SampleLayout, pack_samples, patchify, split_slots
 from .tasks import EMPTY_PROMPT, Task
 from .text import TextEncoder
+from .transformer import Block
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +66,21 @@ class SamplingOptions:
 
 
 class Pipeline:
-    """A checkpoint with its text encoder and autoencoder, ready to make layers. Not thread-safe."""
+    """A checkpoint with its text encoder and autoencoder, ready to make layers. Not thread-safe.
 
-    def __init__(self, checkpoint: Checkpoint, text_encoder: TextEncoder, codec: RegionCodec):
+    The models work on the device of `placement`; without one, where the transformer is.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        text_encoder: TextEncoder,
+        codec: RegionCodec,
+        placement: Placement | None = None,
+    ):
         self.transformer, self.info = checkpoint.transformer, checkpoint.info
         self.text_encoder, self.codec = text_encoder, codec
+        self.placement = placement or Placement(self.transformer.img_in.weight.device)
 
     @classmethod
     def load(
@@ -75,6 +89,7 @@ class Pipeline:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
         region_mode: str | None = None,
+        memory: int | None = None,
         autoencoder: str | Path | None = None,
         text_encoder: str | Path | None = None,
         tokenizer: str | Path | None = None,
@@ -82,14 +97,16 @@ class Pipeline:
         """Load a checkpoint; None: the one that comes with the package.
 
         A text encoder and an autoencoder that it does not bundle, or that are to replace the bundled ones, are read from
-        paths of their own (see `components`).
+        paths of their own (see `components`). At most `memory` bytes of the device are used; None: what is free there now.
         """
         path = Path(path) if path else bundled_checkpoint()
-        checkpoint = load_checkpoint(path, device, dtype)
-        decoder = find_autoencoder(checkpoint, path, autoencoder, dtype).to(device)
+        checkpoint = load_checkpoint(path, "cpu", dtype)
+        decoder = find_autoencoder(checkpoint, path, autoencoder, dtype)
         reader = find_text_encoder(checkpoint, path, text_encoder, tokenizer, dtype)
         codec = RegionCodec(decoder, region_mode or checkpoint.info.region_mode)
-        return cls(checkpoint, reader, codec)
+        home = torch.device(device)
+        placement = Placement(home, free_memory(home) if memory is None else memory)
+        return cls(checkpoint, reader, codec, placement)
 
     def text_to_layers(
         self, layout: Layout, prompt: str | None = None, options: SamplingOptions = SamplingOptions()
@@ -135,35 +152,64 @@ class Pipeline:
                 f"the checkpoint was trained for {', '.join(self.info.tasks)} and not for {request.task}; use one that was"
             )
         small = adapted(request, self.info, options.frame_area)
+        plan = self.plan(small, options)
+        if self.placement.memory < UNLIMITED:
+            log.info("%s", plan)
         packed = self.sample_latents(small, options)
-        made = [decode_layers(small, split_slots(tokens.float(), small.sample), self.codec) for tokens in packed]
+        with self.placement.lend(plan, self.codec.autoencoder, plan.autoencoder_fits):
+            made = [decode_layers(small, split_slots(tokens.float(), small.sample), self.codec) for tokens in packed]
         stacks = [assemble(request, layers, seed) for layers, seed in zip(made, options.seeds, strict=True)]
         if request.task is Task.IMAGE_TO_LAYERS and options.match_image:
             return [match_image(stack, request.stack.layers[0].pixels) for stack in stacks]
         return stacks
 
+    def plan(self, request: Request, options: SamplingOptions) -> MemoryPlan:
+        """What lies on the device in a run of `request`; raises MRTError where it takes more memory than there is."""
+        sizes = measure_weights(self.transformer, self._text_model, self.codec.autoencoder)
+        steps = len(noise_levels(request.sample, self.info.sampling_for(request.task), options)) - 1
+        work = workload(self.info, request.sample, len(options.seeds), steps, self._dtype, self.codec.mode)
+        return plan_memory(sizes, work, self.placement.memory)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """The precision of all that is computed; weights may be quantised, biases never are."""
+        return self.transformer.img_in.bias.dtype
+
+    @property
+    def _text_model(self) -> nn.Module:
+        return getattr(self.text_encoder, "model", self.text_encoder)
+
     def sample_latents(self, request: Request, options: SamplingOptions) -> list[Tensor]:
         """One packed sequence (N, 64) per seed: sampled tokens on noisy slots, exactly what went in on clean ones."""
         sample, count = request.sample, len(options.seeds)
-        known = torch.cat([patchify(latent) for latent in encode_clean_slots(request, self.codec)])  # (N, 64)
-        known = known.to(self.transformer.img_in.weight)
-        noise = self._packed_noise(SeededNoise(options.seeds), sample).to(known)
-        batch = self._batch(sample, [request.prompt] * count)
-        tokens = known.repeat(count, 1)  # (count * N, 64)
+        home, dtype = self.placement.device, self._dtype
         settings = self.info.sampling_for(request.task)
         cfg = options.cfg if options.cfg is not None else settings.cfg
-        denoise = self._denoiser(tokens, batch)
-        if cfg != 1:
-            negative = self._batch(sample, [options.negative] * count)
-            denoise = guided(denoise, self._denoiser(tokens, negative), cfg, options.renormalise)
         sigmas = noise_levels(sample, settings, options)
-        noisy = ~batch.clean
-        if settings.solver == "renoise":
-            source = SeededNoise([seed + 1 for seed in options.seeds])
-            fresh = lambda: self._packed_noise(source, sample).to(tokens)[noisy]  # noqa: E731
-            tokens[noisy] = renoise(denoise, noise[noisy], sigmas, fresh, options.progress)
-        else:
-            tokens[noisy] = euler(denoise, noise[noisy], sigmas, options.progress)
+        plan = self.plan(request, options)
+        self.placement.arrange(plan, [self.transformer, self._text_model, self.codec.autoencoder])
+        with self.placement.lend(plan, self._text_model, plan.text_encoder_fits):
+            batches = [
+                self._batch(sample, [prompt] * count)
+                for prompt in [request.prompt, *([options.negative] if cfg != 1 else [])]
+            ]
+        with self.placement.lend(plan, self.codec.autoencoder, plan.autoencoder_fits):
+            latents = encode_clean_slots(request, self.codec)
+        known = torch.cat([patchify(latent).to(home, dtype) for latent in latents])  # (N, 64)
+        noise = self._packed_noise(SeededNoise(options.seeds), sample).to(known)
+        tokens = known.repeat(count, 1)  # (count * N, 64)
+        table = modulation_table(self.transformer, sigmas[:-1].tolist(), dtype, home)
+        noisy = ~batches[0].clean
+        with self.placement.blocks(plan, self.transformer) as blocks:
+            denoise, *negative = (self._denoiser(tokens, batch, table, blocks) for batch in batches)
+            if negative:
+                denoise = guided(denoise, *negative, cfg, options.renormalise)
+            if settings.solver == "renoise":
+                source = SeededNoise([seed + 1 for seed in options.seeds])
+                fresh = lambda: self._packed_noise(source, sample).to(tokens)[noisy]  # noqa: E731
+                tokens[noisy] = renoise(denoise, noise[noisy], sigmas, fresh, options.progress)
+            else:
+                tokens[noisy] = euler(denoise, noise[noisy], sigmas, options.progress)
         return list(tokens.split(sample.token_count))
 
     @staticmethod
@@ -173,19 +219,21 @@ class Pipeline:
         return torch.cat([patchify(latent) for latents in source.draw(shapes) for latent in latents])
 
     def _batch(self, sample: SampleLayout, prompts: Sequence[str]) -> PackedBatch:
-        weight = self.transformer.img_in.weight
-        states = [state.to(weight) for state in self.text_encoder.encode_prompts(prompts)]
+        home, dtype = self.placement.device, self._dtype
+        states = [state.to(home, dtype) for state in self.text_encoder.encode_prompts(prompts)]
         return pack_samples([sample] * len(prompts), states, self.text_encoder.caption_indices(prompts))
 
-    def _denoiser(self, tokens: Tensor, batch: PackedBatch) -> Denoiser:
+    def _denoiser(
+        self, tokens: Tensor, batch: PackedBatch, table: ModulationTable, blocks: Iterable[Block]
+    ) -> Denoiser:
         """Velocity of the noisy tokens, with the clean ones of `tokens` (N, 64) in their places."""
         noisy = ~batch.clean
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
             full = tokens.clone()
             full[noisy] = x
-            timestep = torch.full((len(batch.lengths),), sigma, device=x.device)
-            return self.transformer(full, timestep, batch)[noisy]
+            timestep = torch.full((1,), sigma, device=x.device)
+            return self.transformer(full, timestep, batch, modulations=table.at(sigma), blocks=blocks)[noisy]
 
         return denoise
 

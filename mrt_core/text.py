@@ -19,7 +19,10 @@ NO_CAPTION = -1
 
 
 class TextEncoder(Protocol):
-    """Prompts to text states: one tensor (tokens, width) per prompt, without padding."""
+    """Prompts to text states: one tensor (tokens, width) per prompt, without padding.
+
+    It is an nn.Module or holds one as `model`, which a pipeline moves between devices.
+    """
 
     def encode_prompts(self, prompts: Sequence[str]) -> list[Tensor]: ...
 

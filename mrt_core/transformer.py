@@ -4,17 +4,19 @@ Parameter names and arithmetic are Qwen-Image's, so its public weights load unch
 arbitrary regions instead of full canvases, a noise level of 0 for clean tokens, and a condition-token embedding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .modulation import ComputedModulations, Modulation, Modulations
 from .rope import rotate, rotation_angles
 from .sequence import PackedBatch
 
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v (1, heads, S, dim) -> (1, heads, S, dim)
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]  # q (1, heads, Q, dim), k, v (1, heads, S, dim) -> like q
+Block = Callable[..., tuple[Tensor, Tensor]]  # a TransformerBlock, or what stands in for one
 
 TIME_CHANNELS = 256
 MLP_RATIO = 4
@@ -116,23 +118,38 @@ class JointAttention(nn.Module):
     def _split_heads(self, x: Tensor) -> Tensor:  # (S, width) -> (S, heads, dim)
         return x.unflatten(-1, (self.heads, -1))
 
-    def forward(self, image: Tensor, text: Tensor, angles: "JointAngles", lengths: "JointLengths", attend: Attention):
-        """Attention outputs (N, width) and (M, width), before their output projections."""
+    def forward(
+        self,
+        image: Tensor,
+        text: Tensor,
+        angles: "JointAngles",
+        lengths: "JointLengths",
+        attend: Attention,
+        text_asks: bool = True,
+    ):
+        """Attention outputs (N, width) and (M, width), before their output projections.
+
+        Without `text_asks` text is looked at but does not look itself, and its output is empty.
+        """
         image_q = rotate(self.norm_q(self._split_heads(self.to_q(image))), angles.image)
         image_k = rotate(self.norm_k(self._split_heads(self.to_k(image))), angles.image)
         image_v = self._split_heads(self.to_v(image))
-        text_q = rotate(self.norm_added_q(self._split_heads(self.add_q_proj(text))), angles.text)
+        text_q, text_queries = image_q[:0], (0,) * len(lengths.text)
+        if text_asks:
+            text_queries = lengths.text
+            text_q = rotate(self.norm_added_q(self._split_heads(self.add_q_proj(text))), angles.text)
         text_k = rotate(self.norm_added_k(self._split_heads(self.add_k_proj(text))), angles.text)
         text_v = self._split_heads(self.add_v_proj(text))
         joint = zip(
-            *(x.split(lengths.text) for x in (text_q, text_k, text_v)),
+            text_q.split(text_queries),
+            *(x.split(lengths.text) for x in (text_k, text_v)),
             *(x.split(lengths.image) for x in (image_q, image_k, image_v)),
             strict=True,
         )
         text_out, image_out = [], []
         for tq, tk, tv, iq, ik, iv in joint:  # one sample: (T_i, heads, dim) and (N_i, heads, dim)
             q, k, v = (torch.cat(pair).transpose(0, 1)[None] for pair in ((tq, iq), (tk, ik), (tv, iv)))
-            attended = attend(q, k, v.to(q.dtype))[0].transpose(0, 1).flatten(1)  # (T_i + N_i, width)
+            attended = attend(q, k, v.to(q.dtype))[0].transpose(0, 1).flatten(1)  # (queries, width)
             text_out.append(attended[: len(tq)])
             image_out.append(attended[len(tq) :])
         return torch.cat(image_out), torch.cat(text_out)
@@ -154,28 +171,19 @@ class JointLengths:
     text: tuple[int, ...]
 
 
-class Modulation:
-    """Shift, scale and gate per token: rows (R, 3 * width) of a modulation vector, and each token's row (S,)."""
-
-    def __init__(self, rows: Tensor, index: Tensor):
-        self.shift, self.scale, self.gate = rows.chunk(3, dim=-1)
-        self.index = index
-
-    def modulate(self, x: Tensor) -> Tensor:  # (S, width) -> (S, width)
-        normed = F.layer_norm(x, x.shape[-1:], eps=1e-6)
-        return normed * (1 + self.scale).index_select(0, self.index) + self.shift.index_select(0, self.index)
-
-    def gated(self, x: Tensor, residual: Tensor) -> Tensor:  # residual + gate * x
-        gate = self.gate.index_select(0, self.index)
-        return torch.addcmul(residual, gate.to(residual.dtype), x.to(residual.dtype))
-
-
 class TransformerBlock(nn.Module):
-    """Joint attention and one MLP per stream, each modulated by the time vector of its token's row."""
+    """Joint attention and one MLP per stream, each modulated by the row of its token.
 
-    def __init__(self, config: TransformerConfig, operations, **factory):
+    After the last block nobody reads the text: what only it depends on is in the public weights, but never computed.
+    """
+
+    MODULATION = ("img_mod.", "txt_mod.")  # the weights that depend on the noise level alone
+    UNREAD_IN_LAST = ("attn.add_q_proj.", "attn.norm_added_q.", "attn.to_add_out.", "txt_mlp.")
+
+    def __init__(self, config: TransformerConfig, number: int, operations, **factory):
         super().__init__()
         width = config.width
+        self.number, self.is_last = number, number == config.num_layers - 1
         self.img_mod = nn.Sequential(nn.SiLU(), operations.Linear(width, 6 * width, **factory))
         self.txt_mod = nn.Sequential(nn.SiLU(), operations.Linear(width, 6 * width, **factory))
         self.attn = JointAttention(config, operations, **factory)
@@ -183,39 +191,50 @@ class TransformerBlock(nn.Module):
         self.txt_mlp = FeedForward(width, operations, **factory)
 
     def forward(
-        self, image, text, time, rows: "TokenRows", angles: JointAngles, lengths: JointLengths, attend: Attention
+        self,
+        image: Tensor,
+        text: Tensor,
+        modulations: Modulations,
+        rows: "TokenRows",
+        angles: JointAngles,
+        lengths: JointLengths,
+        attend: Attention,
     ):
-        """Both residual streams, image (N, width) and text (M, width), after the block; `time` is (R, width)."""
-        image_attn, image_mlp = (Modulation(half, rows.image) for half in self.img_mod(time).chunk(2, dim=-1))
-        text_attn, text_mlp = (Modulation(half, rows.text) for half in self.txt_mod(time).chunk(2, dim=-1))
-        image_out, text_out = self.attn(image_attn.modulate(image), text_attn.modulate(text), angles, lengths, attend)
+        """Both residual streams, image (N, width) and text (M, width), after the block; the last leaves text as it is."""
+        image_rows, text_rows = modulations.of_block(self)
+        image_attn, image_mlp = (Modulation(half, rows.image) for half in image_rows.chunk(2, dim=-1))
+        text_attn, text_mlp = (Modulation(half, rows.text) for half in text_rows.chunk(2, dim=-1))
+        image_out, text_out = self.attn(
+            image_attn.modulate(image), text_attn.modulate(text), angles, lengths, attend, text_asks=not self.is_last
+        )
         image = image_attn.gated(self.attn.to_out[0](image_out), image)
         image = image_mlp.gated(self.img_mlp(image_mlp.modulate(image)), image)
-        text = text_attn.gated(self.attn.to_add_out(text_out), text)
-        text = text_mlp.gated(self.txt_mlp(text_mlp.modulate(text)), text)
+        if not self.is_last:
+            text = text_attn.gated(self.attn.to_add_out(text_out), text)
+            text = text_mlp.gated(self.txt_mlp(text_mlp.modulate(text)), text)
         return image, text
 
 
 @dataclass(frozen=True)
 class TokenRows:
-    """The row of the time vectors that modulates each image token (N,) and each text token (M,)."""
+    """The modulation row of each image token (N,) and text token (M,), and at the output, which is never clean (N,)."""
 
     image: Tensor
     text: Tensor
+    output: Tensor
 
 
 class AdaptiveOutputNorm(nn.Module):
-    """Layer norm with scale and shift from the time vector; the scale comes first here (spec 1.4-4)."""
+    """Layer norm with scale and shift by noise level; the scale comes first here (spec 1.4-4)."""
 
     def __init__(self, width: int, operations, **factory):
         super().__init__()
         self.linear = operations.Linear(width, 2 * width, **factory)
 
-    def forward(self, x: Tensor, time: Tensor, index: Tensor) -> Tensor:  # (N, width), (R, width), (N,)
-        scale, shift = self.linear(F.silu(time)).chunk(2, dim=-1)
-        return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale).index_select(0, index) + shift.index_select(
-            0, index
-        )
+    def forward(self, x: Tensor, rows: Tensor, index: Tensor) -> Tensor:  # (N, width), (R, 2 * width), (N,)
+        scale, shift = rows.chunk(2, dim=-1)
+        normed = F.layer_norm(x, x.shape[-1:], eps=1e-6)
+        return normed * (1 + scale).index_select(0, index) + shift.index_select(0, index)
 
 
 class MaskedRegionTransformer(nn.Module):
@@ -235,10 +254,15 @@ class MaskedRegionTransformer(nn.Module):
         self.time_text_embed = TimeTextEmbed(config, operations, **factory)
         if config.condition_embedding:
             self.cond_token_embed = operations.Embedding(1, config.width, **factory)
-        blocks = [TransformerBlock(config, operations, **factory) for _ in range(config.num_layers)]
+        blocks = [TransformerBlock(config, number, operations, **factory) for number in range(config.num_layers)]
         self.transformer_blocks = nn.ModuleList(blocks)
         self.norm_out = AdaptiveOutputNorm(config.width, operations, **factory)
         self.proj_out = operations.Linear(config.width, config.in_channels, **factory)
+
+    def edges(self) -> list[nn.Module]:
+        """What computes before and after the blocks where modulations are stored."""
+        condition = [self.cond_token_embed] if self.config.condition_embedding else []
+        return [self.img_in, self.txt_norm, self.txt_in, *condition, self.proj_out]
 
     def _embed(self, tokens: Tensor, condition: Tensor) -> Tensor:
         hidden = self.img_in(tokens).to(tokens.dtype)  # the residual stream keeps the input's precision
@@ -247,12 +271,15 @@ class MaskedRegionTransformer(nn.Module):
             hidden = hidden + condition[:, None].to(hidden.dtype) * embedding.to(hidden.dtype)
         return hidden
 
-    def _token_rows(self, batch: PackedBatch) -> TokenRows:
-        """Row b is sample b's noise level; one more row, the last, is the noise level 0 of clean tokens."""
-        image = batch.sample_of_token()
-        if self.config.clean_timestep == "zero":
-            image = torch.where(batch.clean, len(batch.lengths), image)
-        return TokenRows(image, batch.sample_of_text())
+    def _token_rows(self, batch: PackedBatch, count: int) -> TokenRows:
+        """Row b of `count` is sample b's noise level, or there is one for all; the last is that of clean tokens, 0."""
+        image, text = (index % (count - 1) for index in (batch.sample_of_token(), batch.sample_of_text()))
+        is_zero = batch.clean & (self.config.clean_timestep == "zero")  # (N,)
+        return TokenRows(torch.where(is_zero, count - 1, image), text, image)
+
+    def modulations(self, timestep: Tensor, dtype: torch.dtype) -> Modulations:
+        """Modulations for noise levels (B,), and one more row for the noise level 0 of clean tokens."""
+        return ComputedModulations(self.time_text_embed(torch.cat([timestep, timestep.new_zeros(1)]), dtype))
 
     def forward(
         self,
@@ -260,17 +287,24 @@ class MaskedRegionTransformer(nn.Module):
         timestep: Tensor,
         batch: PackedBatch,
         attend: Attention = F.scaled_dot_product_attention,
+        modulations: Modulations | None = None,
+        blocks: Iterable[Block] | None = None,
     ) -> Tensor:
-        """Velocity (N, 64) of every token: `tokens` (N, 64) noisy and clean, `timestep` (B,) the noise level in 0..1."""
+        """Velocity (N, 64) of every token: `tokens` (N, 64) noisy and clean, `timestep` the noise level in 0..1 of every
+        sample (B,), or one for all (1,).
+
+        `modulations` may be those of `timestep`, made before; `blocks` may stand in for the model's own, in their order.
+        """
+        if modulations is None:
+            modulations = self.modulations(timestep, tokens.dtype)
         image = self._embed(tokens, batch.condition)
         text = self.txt_in(self.txt_norm(batch.text)).to(batch.text.dtype)
-        time = self.time_text_embed(torch.cat([timestep, timestep.new_zeros(1)]), tokens.dtype)  # (B + 1, width)
-        rows = self._token_rows(batch)
+        rows = self._token_rows(batch, modulations.rows)
         axes, theta = self.config.rope_axes, self.config.rope_theta
         angles = JointAngles(
             rotation_angles(batch.positions, axes, theta), rotation_angles(batch.text_positions, axes, theta)
         )
         lengths = JointLengths(batch.lengths, batch.text_lengths)
-        for block in self.transformer_blocks:
-            image, text = block(image, text, time, rows, angles, lengths, attend)
-        return self.proj_out(self.norm_out(image, time, batch.sample_of_token()))
+        for block in self.transformer_blocks if blocks is None else blocks:
+            image, text = block(image, text, modulations, rows, angles, lengths, attend)
+        return self.proj_out(self.norm_out(image, modulations.of_output(self.norm_out), rows.output))

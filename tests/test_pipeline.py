@@ -84,9 +84,9 @@ def test_the_model_sees_clean_slots_unchanged_at_every_step(checkpoint, requests
     pipeline, request, seen = pipeline_of(checkpoint, sampling=Sampling(steps=3, cfg=1.0)), requests[task], []
     forward = type(pipeline.transformer).forward
 
-    def record(self, tokens, timestep, batch, *rest):
+    def record(self, tokens, timestep, batch, **rest):
         seen.append((tokens.clone(), timestep, batch))
-        return forward(self, tokens, timestep, batch, *rest)
+        return forward(self, tokens, timestep, batch, **rest)
 
     monkeypatch.setattr(type(pipeline.transformer), "forward", record)
     (result,) = pipeline.sample_latents(request, SamplingOptions(seeds=(4,)))

@@ -33,10 +33,11 @@ TEXT_WIDTH = 40
 SIZES = {"num_layers": 2, "num_heads": 2, "head_dim": 32, "text_dim": TEXT_WIDTH, "rope_axes": (8, 12, 12)}
 
 
-class KnownText:
+class KnownText(torch.nn.Module):
     """Text states that are given: what diffusers' pipeline gets as prompt embeddings."""
 
     def __init__(self, states: dict[str, torch.Tensor]):
+        super().__init__()
         self.states = states
 
     def encode_prompts(self, prompts):

@@ -54,10 +54,11 @@ NAME, LAYERS, STEPS, SEED, CFG = "layered.safetensors", 3, 4, 5, 4.0
 FRAME = Size(90, 60)
 
 
-class GivenText:
+class GivenText(torch.nn.Module):
     """The text states that the nodes' conditioning holds, for the library."""
 
     def __init__(self, states: dict[str, torch.Tensor]):
+        super().__init__()
         self.states = states
 
     def encode_prompts(self, prompts):
