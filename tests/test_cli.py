@@ -168,11 +168,11 @@ def test_evaluate_writes_its_figures(folder, capsys):
     report = json.loads(Path("scores.json").read_text(encoding="utf-8"))
     metrics = {"merged_psnr", "merged_ssim", "layer_psnr", "alpha_soft_iou", "rgb_l1"}
     assert report["designs"] == 1
-    assert set(report["tasks"]) == {"text_to_layers", "add_layers", "overall"}
+    assert set(report["tasks"]) == {"text_to_layers", "text_to_layers_other_prompt", "add_layers", "overall"}
     assert all(set(scores) == metrics for scores in [*report["tasks"].values(), report["overall"]])
     rows = [report["tasks"][task]["layer_psnr"] for task in ("text_to_layers", "add_layers")]
     assert report["overall"]["layer_psnr"] == pytest.approx(sum(rows) / 2)
-    assert out.count("\n") == 2 + 3 + 2  # head, tasks and overall, baselines
+    assert out.count("\n") == 2 + 4 + 2  # head, tasks with the other prompt and overall, baselines
 
 
 # Mistakes

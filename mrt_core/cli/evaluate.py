@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..evaluation.held_out import MATCHED, evaluate, evaluate_baselines, markdown_table, mean_scores
+from ..evaluation.held_out import evaluate, evaluate_baselines, markdown_table, mean_scores
 from ..tasks import Task
 from .common import add_model_options, add_sampling_options, load_pipeline, sampling_options
 
@@ -31,7 +31,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     with tqdm(total=options.designs * len(tasks), unit="design") as bar:
         for name, _, scores in cases:
             results[name].append(scores)
-            bar.update(name != MATCHED)
+            bar.update(name in tasks)
     rows = {str(name): mean_scores(scores) for name, scores in results.items()}
     rows["overall"] = mean_scores([scores for task in tasks for scores in results[task]])
     baselines = evaluate_baselines(options.designs, pipeline.info.frame_area)

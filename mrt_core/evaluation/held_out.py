@@ -20,6 +20,7 @@ from . import metrics
 
 HELD_OUT_SEED = 1
 MATCHED = "image_to_layers_matched"  # image to layers, refined to show the image together
+OTHER_PROMPT = "text_to_layers_other_prompt"  # text to layers with another design's prompt: what text is worth
 METRICS = ("merged_psnr", "merged_ssim", "layer_psnr", "alpha_soft_iou", "rgb_l1")
 
 Scores = dict[str, float]
@@ -103,18 +104,24 @@ BASELINES: dict[str, Callable[[Case], LayerStack]] = {"opaque crops": opaque_cro
 def evaluate(
     pipeline: Pipeline, designs: int, tasks: Sequence[Task], options: SamplingOptions
 ) -> Iterator[tuple[str, int, Scores]]:
-    """(task or MATCHED, design number, scores) as they come; design i is sampled with seed i.
+    """(task, MATCHED or OTHER_PROMPT; design number; scores) as they come; design i is sampled with seed i.
 
-    A task's layers are judged as the model makes them. MATCHED has those of image to layers after `match_image`.
+    A task's layers are judged as the model makes them. MATCHED has those of image to layers after `match_image`;
+    OTHER_PROMPT those of text to layers where the prompt is that of the next design.
     """
     options = replace(options, match_image=False)
     for task in tasks:
         for index in range(designs):
-            case = held_out_case(index, task, pipeline.info.frame_area)
-            (stack,) = pipeline.run(case.request(), replace(options, seeds=(index,)))
+            case, seeded = held_out_case(index, task, pipeline.info.frame_area), replace(options, seeds=(index,))
+            request = case.request()
+            (stack,) = pipeline.run(request, seeded)
             yield task, index, score(case, stack)
             if task is Task.IMAGE_TO_LAYERS:
-                yield MATCHED, index, score(case, match_image(stack, case.request().stack.layers[0].pixels))
+                yield MATCHED, index, score(case, match_image(stack, request.stack.layers[0].pixels))
+            elif task is Task.TEXT_TO_LAYERS:
+                other = held_out_case(index + 1, task, pipeline.info.frame_area).request().prompt
+                (stack,) = pipeline.run(replace(request, prompt=other), seeded)
+                yield OTHER_PROMPT, index, score(case, stack)
 
 
 def evaluate_baselines(designs: int, frame_area: int) -> dict[str, Scores]:
