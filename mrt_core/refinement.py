@@ -40,8 +40,9 @@ class _Planes:
 def match_image(stack: LayerStack, image: np.ndarray) -> LayerStack:
     """The stack whose flattened frame is `image` (height, width, 4), straight RGBA uint8, as nearly as its boxes allow.
 
-    The lowest layer is taken as the background. Pixels past the frame stay as they are. Raises MRTError for an image of
-    another size than the frame.
+    The lowest layer is taken as the background. Pixels past the frame stay as they are. Where a layer is transparent it has
+    the colours of its surroundings, so that no dark fringe comes up when it is scaled or its mask is changed. Raises
+    MRTError for an image of another size than the frame.
     """
     height, width = image.shape[:2]
     if (width, height) != tuple(stack.frame):
@@ -50,7 +51,10 @@ def match_image(stack: LayerStack, image: np.ndarray) -> LayerStack:
             f"{stack.frame.height} px; scale the image to the frame"
         )
     filled = [spread_colors(layer.pixels) for layer in stack.layers]
-    pixels = [layer.pixels.copy() for layer in stack.layers]
+    pixels = [
+        np.where(layer.pixels[..., 3:] > 0, layer.pixels, spread)
+        for layer, spread in zip(stack.layers, filled, strict=True)
+    ]
     target = torch.from_numpy(premultiply(image))  # (H, W, 4)
     rows = max(1, BAND_PIXELS // (width * len(stack.layers)))
     for top in range(0, height, rows):
@@ -59,8 +63,6 @@ def match_image(stack: LayerStack, image: np.ndarray) -> LayerStack:
         _refine(planes, target[top : top + int(area.height)].reshape(-1, 4))
         for layer, own, color, alpha in zip(stack.layers, pixels, planes.color, planes.alpha, strict=True):
             _write_back(layer, own, torch.cat([color, alpha[:, None]], -1).view(int(area.height), width, 4), area)
-    for own in pixels:
-        own[own[..., 3] == 0] = 0
     return replace(stack, layers=tuple(replace(x, pixels=own) for x, own in zip(stack.layers, pixels, strict=True)))
 
 
