@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from ..detection import UNFILLED
+from ..comparison import UNFILLED
 from ..transformer import MaskedRegionTransformer, TransformerConfig
 
 PREFIXES = tuple(

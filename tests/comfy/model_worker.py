@@ -4,57 +4,24 @@
 argument, the time per step.
 """
 
-import asyncio
-import importlib.util
 import json
-import sys
 import time
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
-REPOSITORY, REPORT = map(Path, sys.argv[1:3])
-TIMING = "timing" in sys.argv[3:]
-sys.argv[1:] = ["--cpu", "--base-directory", str(REPORT.parent)]
-sys.path.insert(0, str(Path.cwd()))  # ComfyUI's folder
+from pack_in_comfy import MORE, NODES, REPORT
 
-import comfy.options  # noqa: E402
-
-comfy.options.enable_args_parsing()
-
-import comfy.sd  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
-
-import nodes as comfy_nodes  # noqa: E402
-
-
-def load_pack():
-    """The repository as the package that ComfyUI makes of it, with its nodes by id."""
-    spec = importlib.util.spec_from_file_location(
-        "mrt_pack", REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
-    )
-    sys.modules["mrt_pack"] = pack = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pack)
-
-    async def nodes():
-        extension = await pack.comfy_entrypoint()
-        await extension.on_load()
-        return await extension.get_node_list()
-
-    return {node.GET_SCHEMA().node_id: node for node in asyncio.run(nodes())}
-
-
-NODES = load_pack()
-
-from mrt_pack.mrt_core import documents  # noqa: E402
-from mrt_pack.mrt_core.checkpoint import Checkpoint, bundled_checkpoint  # noqa: E402
-from mrt_pack.mrt_core.layout import Region  # noqa: E402
-from mrt_pack.mrt_core.layout_json import load_layout  # noqa: E402
-from mrt_pack.mrt_core.pipeline import Pipeline, SamplingOptions  # noqa: E402
-from mrt_pack.mrt_core.regions import places  # noqa: E402
-from mrt_pack.mrt_core.request import (  # noqa: E402
+# isort: split
+import comfy.sd
+import numpy as np
+import torch
+from mrt_pack.mrt_core import documents
+from mrt_pack.mrt_core.checkpoint import Checkpoint, bundled_checkpoint
+from mrt_pack.mrt_core.layout import Region
+from mrt_pack.mrt_core.layout_json import load_layout
+from mrt_pack.mrt_core.pipeline import Pipeline, SamplingOptions
+from mrt_pack.mrt_core.regions import places
+from mrt_pack.mrt_core.request import (
     add_layers_request,
     assemble,
     decode_layers,
@@ -63,9 +30,13 @@ from mrt_pack.mrt_core.request import (  # noqa: E402
     text_to_layers_request,
     with_background,
 )
-from mrt_pack.mrt_core.sequence import patchify, split_slots  # noqa: E402
-from mrt_pack.nodes.convert import image_to_pixels, layers_to_stack, pixels_to_image, stack_to_layers  # noqa: E402
+from mrt_pack.mrt_core.sequence import patchify, split_slots
+from mrt_pack.nodes.convert import image_to_pixels, layers_to_stack, pixels_to_image, stack_to_layers
+from PIL import Image
 
+import nodes as comfy_nodes
+
+TIMING = "timing" in MORE
 DEMO = bundled_checkpoint().parent / "demo"
 STEPS, SEED = 8, 7
 
