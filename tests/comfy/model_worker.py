@@ -16,9 +16,10 @@ import comfy.sd
 import numpy as np
 import torch
 from mrt_pack.mrt_core import documents
-from mrt_pack.mrt_core.checkpoint import Checkpoint, bundled_checkpoint
+from mrt_pack.mrt_core.checkpoint import Checkpoint, Sampling, bundled_checkpoint
 from mrt_pack.mrt_core.layout import Region
 from mrt_pack.mrt_core.layout_json import load_layout
+from mrt_pack.mrt_core.lora.student import sampling_to_json
 from mrt_pack.mrt_core.pipeline import Pipeline, SamplingOptions
 from mrt_pack.mrt_core.regions import places
 from mrt_pack.mrt_core.request import (
@@ -123,11 +124,14 @@ def compare(pipeline: Pipeline, model, vae, request, outputs) -> dict:
     if request.task == "text_to_layers":
         first = normalised(node(3, 1.0), model)
         found["lora"] = largest(normalised(node(3, 1.0, patched=with_lora(model)), model), first)
+        student = with_lora(model, {"mrt": sampling_to_json(Sampling(3, 1.0, shift=1.0, solver="renoise"))})
+        asked = node(3, 1.0, "renoise", patched=with_lora(model))
+        found["student_lora"] = largest(normalised(node(0, 0.0, patched=student), model), normalised(asked, model))
         found["after_lora"] = largest(normalised(node(3, 1.0), model), first)
     return found
 
 
-def with_lora(model):
+def with_lora(model, metadata: dict[str, str] | None = None):
     """The model with a random LoRA of rank 4 on one projection of every block, through the stock loader's function."""
     generator = torch.Generator().manual_seed(0)
     lora = {}
@@ -136,7 +140,7 @@ def with_lora(model):
         name = f"transformer.transformer_blocks.{index}.attn.to_q"
         lora[f"{name}.lora_A.weight"] = torch.randn(4, columns, generator=generator) / columns**0.5
         lora[f"{name}.lora_B.weight"] = torch.randn(rows, 4, generator=generator)
-    return comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)[0]
+    return comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0, metadata)[0]
 
 
 def seconds_per_step(steps: int, sample) -> float:

@@ -43,3 +43,7 @@ def test_stock_vae_decodes_the_composite(report, task):
 def test_a_lora_changes_the_result_and_nothing_else(report):
     assert report["text"]["lora"] > 0.01
     assert report["text"]["after_lora"] == 0  # the model without it is as before
+
+
+def test_a_students_lora_says_how_to_sample(report):
+    assert report["text"]["student_lora"] == 0  # three renoising steps, as if they had been asked for
