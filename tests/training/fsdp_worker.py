@@ -17,16 +17,11 @@ from torch.distributed.tensor import DTensor
 
 from mrt_core.tasks import Task
 from mrt_core.training.muon import muon_for, orthogonalise, orthogonalised
+from mrt_core.training.processes import average_gradients
 from mrt_core.training.samples import read_shard
 from mrt_core.training.sharding import gather, place_like
 from mrt_core.training.state import TrainingState
-from mrt_core.training.teacher import (
-    TeacherTraining,
-    _hidden_matrices,
-    average_gradients,
-    flow_matching_loss,
-    train_teacher,
-)
+from mrt_core.training.teacher import TeacherTraining, _hidden_matrices, flow_matching_loss, train_teacher
 
 SHARES = {Task.TEXT_TO_LAYERS: 0.5, Task.RESTYLE_LAYERS: 0.5}
 SETTINGS = TeacherTraining(
