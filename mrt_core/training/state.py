@@ -129,3 +129,9 @@ def averaged_weights(path: Path) -> dict[str, Tensor]:
         raise MRTError(f"{path} does not exist, but this step needs it; run the training step before it first")
     with safe_open(path, "pt") as file:
         return {name.removeprefix("ema."): file.get_tensor(name) for name in file.keys() if name.startswith("ema.")}  # noqa: SIM118
+
+
+def state_metadata(path: Path) -> dict:
+    """What a training state was saved with, and its step."""
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["training"])
