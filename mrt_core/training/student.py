@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -95,6 +96,14 @@ class Distillation:
         return velocity
 
 
+class Networks(NamedTuple):
+    """The three networks of DMD2: the frozen teacher, the student, and the score of what the student makes."""
+
+    teacher: TeacherModel
+    student: TrainingState
+    fake: OptimisedModule
+
+
 @torch.no_grad()
 def distillation(
     teacher: TeacherModel, samples: list[TrainingSample], prompts: list[str], cfg: float, device: torch.device
@@ -118,11 +127,11 @@ def train_student(folder: Path, shards: Path, teacher: TeacherModel, settings: S
     """
     rank, device = start_device()
     teacher.to(device).eval().requires_grad_(False)
-    networks = [copy.deepcopy(teacher.transformer).requires_grad_(True) for _ in range(2)]
+    copies = [copy.deepcopy(teacher.transformer).requires_grad_(True) for _ in range(2)]
     rates = settings.learning_rate, settings.fake_learning_rate
-    optimizers = [muon_for(network, set(), 0.0, rate) for network, rate in zip(networks, rates, strict=True)]
-    student = TrainingState(networks[0], optimizers[0], settings.ema_decay)
-    fake = OptimisedModule(networks[1], optimizers[1])
+    optimizers = [muon_for(network, set(), 0.0, rate) for network, rate in zip(copies, rates, strict=True)]
+    student = TrainingState(copies[0], optimizers[0], settings.ema_decay)
+    fake = OptimisedModule(copies[1], optimizers[1])
     path = folder / "state.safetensors"
     if path.exists():
         _check_schedule(path, student.resume(path, fake=fake), settings)
@@ -131,7 +140,7 @@ def train_student(folder: Path, shards: Path, teacher: TeacherModel, settings: S
     pool.reload()
     started, first, losses = time.monotonic(), student.step, []
     while student.step < settings.steps:
-        losses.append(_round(student, fake, teacher, pool, settings, rank, device))
+        losses.append(_round(Networks(teacher, student, fake), pool, settings, rank, device))
         if student.step % ROUNDS_PER_LOG == 0:
             rate = (student.step - first) / (time.monotonic() - started)
             matching, modelling = np.mean(losses, axis=0)
@@ -142,18 +151,13 @@ def train_student(folder: Path, shards: Path, teacher: TeacherModel, settings: S
 
 
 def _round(
-    student: TrainingState,
-    fake: OptimisedModule,
-    teacher: TeacherModel,
-    pool: SamplePool,
-    settings: StudentTraining,
-    rank: int,
-    device: torch.device,
+    networks: Networks, pool: SamplePool, settings: StudentTraining, rank: int, device: torch.device
 ) -> tuple[float, float]:
     """Several updates of the fake score and one of the student, on one simulated batch; the losses of both.
 
     The steps of one simulation serve all updates of the round: the student does not change before its own.
     """
+    teacher, student, fake = networks
     rng = np.random.default_rng((settings.seed, rank, student.step))
     torch.manual_seed(int(rng.integers(2**62)))
     samples = next(pool.batches(rng, settings.batch, settings.shares))
