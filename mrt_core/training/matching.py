@@ -72,6 +72,6 @@ def distribution_matching_loss(
     """`matching_loss` of x0_student (M, 64), compared by teacher and fake score at noise levels (B,) with fresh noise."""
     with torch.no_grad():
         x = add_noise(student, torch.randn_like(student), tokens.spread(sigma))
-        real, modelled = (predict_clean(velocity, x, sigma, tokens) for velocity in (teacher, fake))
-        direction = matching_direction(student, real, modelled, tokens)
+        teacher_x0, fake_x0 = (predict_clean(velocity, x, sigma, tokens) for velocity in (teacher, fake))
+        direction = matching_direction(student, teacher_x0, fake_x0, tokens)
     return matching_loss(student, direction, tokens)

@@ -49,8 +49,8 @@ class StudentTraining:
     cfg: float = 2.0  # the teacher's guidance, in all tasks but image to layers
     student_steps: int = 8  # sampling steps; twice as many are trained too
     shift: float = 3.0  # of the sampling schedule
-    learning_rate: float = 5e-5
-    fake_learning_rate: float = 1e-4
+    learning_rate: float = 1e-4
+    fake_learning_rate: float = 2e-4
     warmup: int = 20
     decay_share: float = 0.25
     ema_decay: float = 0.99
@@ -164,23 +164,24 @@ def _round(
     prompts = [sample.pick_prompt(rng, settings.prompt_dropout) for sample in samples]
     case = distillation(teacher, samples, prompts, settings.cfg, device)
     batch, tokens = case.batch, case.batch.tokens
-    made, modelled = case.velocity(student.module), case.velocity(fake.module)
+    student_velocity, fake_velocity = case.velocity(student.module), case.velocity(fake.module)
     noise = torch.randn_like(batch.latents[batch.noisy])
-    trajectory = simulate(made, noise, settings.sigmas(student.step), tokens)
+    trajectory = simulate(student_velocity, noise, settings.sigmas(student.step), tokens)
 
     modelling = []
     for _ in range(settings.fake_updates):
         _, x0, _ = trajectory.random_steps(tokens)
-        loss = velocity_loss(modelled, x0, batch.random_levels(), tokens)
+        loss = velocity_loss(fake_velocity, x0, batch.random_levels(), tokens)
         loss.backward()
         average_gradients(fake.module)
         fake.apply_gradients(1.0)
         modelling.append(loss.item())
 
     x, _, sigma = trajectory.random_steps(tokens)
-    x0 = predict_clean(made, x, sigma, tokens)
+    x0 = predict_clean(student_velocity, x, sigma, tokens)
     levels = batch.random_levels().clamp(*NOISE_LEVELS)
-    loss = distribution_matching_loss(x0, levels, case.guided_velocity(teacher.transformer), modelled, tokens)
+    teacher_velocity = case.guided_velocity(teacher.transformer)
+    loss = distribution_matching_loss(x0, levels, teacher_velocity, fake_velocity, tokens)
     loss.backward()
     average_gradients(student.module)
     student.apply_gradients(warmup_stable_decay(student.step, settings.steps, settings.warmup, settings.decay_share))
