@@ -110,7 +110,7 @@ def test_scores_of_random_stacks_are_those_of_the_cheapest_alignment():
         groups = [group([layer.pixels for layer in stack.layers]) for stack in (predicted, true)]
         pairs = {(i, j): compare(p, t) for i, p in enumerate(groups[0]) for j, t in enumerate(groups[1])}
         paths = all_paths(len(groups[0]), len(groups[1]))
-        cheapest = min(paths, key=lambda path: sum(pairs[place].cost for place in path))  # noqa: B023
+        cheapest = min(paths, key=lambda path: sum(pairs[place].cost for place in path))
         expected = np.mean([pairs[place] for place in cheapest], axis=0)
         assert layerd_scores(predicted, true)[0] == pytest.approx(tuple(expected))
 
