@@ -5,7 +5,7 @@ aligned by dynamic time warping in their order; then neighbours of either stack 
 that helps. A decomposition is so not punished for being finer or coarser than the truth, but for the merges it takes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import MRTError
 from ..layers import Layer, LayerStack, composite
 from .metrics import alpha_soft_iou, rgb_l1
+from .tables import markdown
 
 MAX_MERGES = 5
 SMALLEST_STACK = 2  # layers; a stack of so few is not merged, and one of fewer is not measured
@@ -162,3 +163,13 @@ def mean_by_merges(samples: Sequence[Sequence[LayerdScores]], max_merges: int = 
     """Means over samples after 0, 1, .. `max_merges` merges; one that stopped earlier counts with its last scores."""
     filled = [[*scores, *[scores[-1]] * (max_merges + 1 - len(scores))] for scores in samples]
     return [LayerdScores(*row) for row in np.mean(filled, axis=0).tolist()]
+
+
+def layerd_table(rows: Mapping[str, Sequence[LayerdScores]]) -> str:
+    """A Markdown table with a column per number of merges, and two rows per entry: RGB L1 and alpha soft IoU."""
+    cells = {}
+    for name, levels in rows.items():
+        cells[f"{name}: RGB L1"] = [f"{scores.rgb_l1:.4f}" for scores in levels]
+        cells[f"{name}: alpha soft IoU"] = [f"{scores.alpha_soft_iou:.4f}" for scores in levels]
+    most = max(map(len, rows.values()))
+    return markdown([f"{merges} merge{'s' * (merges != 1)}" for merges in range(most)], cells)

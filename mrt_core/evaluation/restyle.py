@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..layers import LayerStack
+from .held_out import Case
 from .metrics import alpha_soft_iou
 from .tables import markdown, percent
 
@@ -75,6 +77,15 @@ def restyle_scores(result: np.ndarray, truth: np.ndarray, asset: np.ndarray) -> 
     if style_distance(truth, asset) >= SAME_STYLE:
         nearer = style_distance(result, truth) < style_distance(result, asset)
     return RestyleScores(alpha_soft_iou(result, asset), nearer)
+
+
+def judge(case: Case, result: LayerStack) -> list[RestyleScores]:
+    """The scores of every layer that a case restyles."""
+    design = case.design
+    return [
+        restyle_scores(result.layers[i].pixels, design.stack.layers[i].pixels, design.assets[i - 1])
+        for i in case.judged
+    ]
 
 
 def summarise(layers: Sequence[RestyleScores]) -> RestyleSummary:

@@ -28,6 +28,7 @@ SIZES = (0.8, 1.15)  # times its size
 
 def train_probe(codec: RegionCodec, frame_area: int, drawings: int = DRAWINGS, steps: int = STEPS) -> ClassProbe:
     """A probe for pictures that `codec` decodes, at a frame area in px; always the same on one machine."""
+    log.info("training a class probe on %d drawings", drawings)
     pictures, classes = probe_pictures(codec, frame_area, drawings)
     torch.manual_seed(0)
     probe = ClassProbe()
