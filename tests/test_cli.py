@@ -57,7 +57,9 @@ def test_help_lists_every_command(capsys):
     assert all(f"\n    {command} " in output for command in COMMANDS)
 
 
-@pytest.mark.parametrize("line", ["text", "image", "add", "restyle", "train autoencoder", "train bundle"])
+@pytest.mark.parametrize(
+    "line", ["text", "image", "add", "restyle", "train autoencoder", "train bundle", "train student"]
+)
 def test_help_of_a_command(capsys, line):
     with pytest.raises(SystemExit) as caught:
         main([*line.split(), "--help"])
@@ -241,6 +243,8 @@ MISTAKES = {
     "restyle stack.psd --layer dog -o out.psd": 'there is no layer named "dog"',
     "restyle stack.psd --layer cat --asset fake.png -o out.psd": "fake.png cannot be read as an image",
     "train bundle --run nowhere -o out.safetensors": "does not exist",
+    "train student --run nowhere": "teacher/state.safetensors does not exist",
+    "train bundle-student --run nowhere -o out.safetensors": "teacher/state.safetensors does not exist",
 }
 
 

@@ -18,7 +18,10 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "mrt_core").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 IMPORT_NAMES = {"pillow": "PIL", "psd-tools": "psd_tools"}  # where it is not the distribution's name
-OPTIONAL = {"transformers", "fontTools"}  # `qwen` and the atlas' build script: never needed to import the library
+OPTIONAL = {
+    "transformers",
+    "fontTools",
+}  # `qwen` and the build scripts of the artwork: never needed to import the library
 COMMAND_LINE = re.compile(r"cli(/|_\w+\.py$|\.py$)|__main__\.py$")
 
 
@@ -106,7 +109,11 @@ def test_only_the_command_line_prints(path):
 
 def test_library_imports_without_comfyui_and_optional_packages():
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in SOURCES]
-    modules = [name.removesuffix(".__init__") for name in modules if not name.endswith(("__main__", "build_artwork"))]
+    modules = [
+        name.removesuffix(".__init__")
+        for name in modules
+        if not name.endswith(("__main__", "build_artwork", "build_words_font"))
+    ]
     blocked = ["comfy", "comfy_api", "nodes", "folder_paths", "transformers", "diffusers", "fontTools", "skimage"]
     program = (
         "import importlib, sys\n"
@@ -133,4 +140,11 @@ def test_wheel_holds_the_library_with_its_data_and_nothing_else():
     files = {path.relative_to(ROOT) for path in (ROOT / "mrt_core").rglob("*") if path.is_file()}
     assert included == {path for path in files if "__pycache__" not in path.parts}
     names = {path.name for path in included}
-    assert {"layout.schema.json", "emoji.webp", "emoji.json", "LICENSES.md", "OFL.txt", "Comfortaa-Bold.ttf"} <= names
+    assert {
+        "layout.schema.json",
+        "emoji.webp",
+        "emoji.json",
+        "LICENSES.md",
+        "OFL.txt",
+        "NotoSansCJKsc-Bold-Words.otf",
+    } <= names

@@ -6,7 +6,7 @@ The drawings are split by name into training and held-out artwork, so that evalu
 import json
 import zlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from PIL import Image, ImageFont
 ATLAS_FOLDER = Path(__file__).parent.parent / "data" / "artwork"
 TILE = 128  # px
 COLUMNS = 36
+LATIN_FONTS = ("Comfortaa-Bold.ttf", "LobsterTwo-BoldItalic.otf", "OpenSans-ExtraBold.ttf", "RobotoSlab-Bold.otf")
+CHINESE_FONT = "NotoSansCJKsc-Bold-Words.otf"  # holds the characters of words.py alone
 HELD_OUT_SHARE = 10  # one drawing in ten is kept for evaluation
 
 # Drawings that training shows more often than the others, as captions in the wild repeat too: a small model can learn to
@@ -36,6 +38,17 @@ class Artwork:
 
     name: str
     pixels: np.ndarray
+
+    @cached_property
+    def premultiplied(self) -> Image.Image:
+        """The drawing in Pillow's mode "RGBa", ready to be scaled."""
+        return Image.fromarray(self.pixels, "RGBA").convert("RGBa")
+
+    @cached_property
+    def color(self) -> tuple[int, int, int]:
+        """The mean colour of what is opaque."""
+        weight = self.pixels[..., 3:].astype(np.float32)
+        return tuple(round(level) for level in ((self.pixels[..., :3] * weight).sum((0, 1)) / weight.sum()).tolist())
 
 
 def is_held_out(name: str) -> bool:
@@ -65,12 +78,6 @@ def load_common_artwork() -> tuple[Artwork, ...]:
 
 
 @cache
-def load_fonts() -> tuple[str, ...]:
-    """Paths of the bundled fonts, sorted by name."""
-    return tuple(sorted(str(path) for path in ATLAS_FOLDER.glob("*.[ot]tf")))
-
-
-@cache
-def load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
-    """One font at a size in px."""
-    return ImageFont.truetype(path, size)
+def load_font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    """One of the bundled fonts, by its file's name, at a size in px."""
+    return ImageFont.truetype(str(ATLAS_FOLDER / name), size)

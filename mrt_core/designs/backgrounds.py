@@ -1,24 +1,37 @@
 """Backgrounds: flat, gradient, pattern, each opaque or semi-transparent, with a caption."""
 
+from typing import NamedTuple
+
 import numpy as np
-from PIL import Image
 
-from .elements import Element, pick_color
+from .colors import Color, pick_color
+
+KINDS = ("flat", "gradient", "pattern")
+PATTERNS = ("stripes", "dots", "checks", "waves")
+KIND_SHARES = (0.35, 0.35, 0.3)
+SEMI_TRANSPARENT_SHARE = 0.125
 
 
-def _blend(first: tuple[int, int, int], second: tuple[int, int, int], weight: np.ndarray) -> np.ndarray:
+class Background(NamedTuple):
+    """Straight RGBA `pixels` (height, width, 4) uint8, a caption, and the colours that stand for them."""
+
+    pixels: np.ndarray
+    caption: str
+    colors: tuple[Color, ...]
+
+
+def _blend(first: Color, second: Color, weight: np.ndarray) -> np.ndarray:
     """Mix two colours by `weight` (H, W) in 0..1: (H, W, 3) float."""
-    a, b = np.asarray(first, np.float32), np.asarray(second, np.float32)
+    a, b = np.float32(first), np.float32(second)
     return a + (b - a) * weight[..., None]
 
 
-def _pattern(rng: np.random.Generator, xs: np.ndarray, ys: np.ndarray, period: float) -> tuple[str, np.ndarray]:
-    """A pattern's name and its anti-aliased weight (H, W) in 0..1, at pixel centres `xs`, `ys`."""
-    kind = str(rng.choice(["stripes", "dots", "checks", "waves"]))
+def _pattern(rng: np.random.Generator, kind: str, xs: np.ndarray, ys: np.ndarray, period: float) -> np.ndarray:
+    """A pattern's anti-aliased weight (H, W) in 0..1, at pixel centres `xs` (1, W), `ys` (H, 1)."""
     angle = rng.uniform(0, np.pi)
-    along = xs * np.cos(angle) + ys * np.sin(angle)
     softness = 1.2  # px of edge
     if kind == "stripes":
+        along = xs * np.float32(np.cos(angle)) + ys * np.float32(np.sin(angle))
         distance = np.abs((along / period) % 1 - 0.5) * period - period / 4
     elif kind == "dots":
         distance = period * 0.28 - np.hypot((xs % period) - period / 2, (ys % period) - period / 2)
@@ -26,28 +39,31 @@ def _pattern(rng: np.random.Generator, xs: np.ndarray, ys: np.ndarray, period: f
         distance = np.sin(np.pi * xs / period) * np.sin(np.pi * ys / period) * period / 2
     else:
         distance = np.sin(2 * np.pi * (ys + 0.2 * period * np.sin(2 * np.pi * xs / period)) / period) * period / 4
-    return kind, np.clip(distance / softness + 0.5, 0, 1)
+    return np.clip(distance / softness + 0.5, 0, 1)
 
 
-def draw_background(rng: np.random.Generator, width: int, height: int) -> Element:
+def draw_background(rng: np.random.Generator, width: int, height: int) -> Background:
     """A background of width x height px; one in eight is semi-transparent."""
-    kind = rng.choice(["flat", "gradient", "pattern"], p=[0.35, 0.35, 0.3])
-    name, color = pick_color(rng)
-    other_name, other = pick_color(rng)
-    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32) + 0.5
+    kind = KINDS[int(np.searchsorted(np.cumsum(KIND_SHARES), rng.random()))]
+    (name, color), (other_name, other) = pick_color(rng), pick_color(rng)
+    xs = np.arange(0.5, width, dtype=np.float32)[None, :]
+    ys = np.arange(0.5, height, dtype=np.float32)[:, None]
+    pixels = np.empty((height, width, 4), np.uint8)
     if kind == "flat":
-        pixels, caption = _blend(color, color, np.zeros_like(xs)), f"a flat {name} background"
+        pixels[..., :3], caption, colors = color, f"a flat {name} background", (color,)
     elif kind == "gradient":
         angle = rng.uniform(0, 2 * np.pi)
-        along = (xs / width - 0.5) * np.cos(angle) + (ys / height - 0.5) * np.sin(angle)
-        pixels = _blend(color, other, np.clip(along + 0.5, 0, 1))
+        along = (xs / width - 0.5) * np.float32(np.cos(angle)) + (ys / height - 0.5) * np.float32(np.sin(angle))
+        pixels[..., :3] = np.rint(_blend(color, other, np.clip(along + 0.5, 0, 1)))
         caption = f"a gradient background from {name} to {other_name}"
+        colors = (color, other, tuple((a + b) // 2 for a, b in zip(color, other, strict=True)))
     else:
-        period = rng.uniform(0.12, 0.35) * min(width, height)
-        pattern, weight = _pattern(rng, xs, ys, period)
-        pixels, caption = _blend(color, other, weight), f"a background of {name} and {other_name} {pattern}"
-    alpha = np.full((height, width, 1), 255, np.float32)
-    if rng.random() < 0.125:
-        alpha *= rng.uniform(0.35, 0.8)
+        period = float(rng.uniform(0.12, 0.35) * min(width, height))
+        pattern = PATTERNS[int(rng.integers(len(PATTERNS)))]
+        pixels[..., :3] = np.rint(_blend(color, other, _pattern(rng, pattern, xs, ys, period)))
+        caption, colors = f"a background of {name} and {other_name} {pattern}", (color, other)
+    pixels[..., 3] = 255
+    if rng.random() < SEMI_TRANSPARENT_SHARE:
+        pixels[..., 3] = round(255 * rng.uniform(0.35, 0.8))
         caption = caption.replace("a ", "a semi-transparent ", 1)
-    return Element(Image.fromarray(np.concatenate([pixels, alpha], -1).round().astype(np.uint8), "RGBA"), caption)
+    return Background(pixels, caption, colors)

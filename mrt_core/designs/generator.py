@@ -8,15 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..geometry import Box, Size, intersection
+from ..geometry import Box, Size
 from ..layers import Layer, LayerStack
 from ..layout import Layout, Region
+from .arrangement import Arrangement
 from .backgrounds import draw_background
-from .elements import EVEN_MIX, Element, ElementMix, draw_element
+from .elements import EVEN_MIX, ElementMix, draw_element
+from .legibility import Ground
 from .styles import NATURAL, Style, pick_style
 
 ASPECTS = ((1, 1), (5, 4), (4, 5), (4, 3), (3, 4), (3, 2), (2, 3), (16, 9), (9, 16), (2, 1), (1, 2))
-MIN_CONTRAST = 40  # levels of 255
+FEWER = 0.87  # chance of a number of layers, relative to one less
+OVERFLOWING_LAYERS = 0.35  # share of layers that hang out of the frame in designs where some do
+MIN_SIZE = 14  # px of an element
+RETRIES = (1.0, 0.8, 0.65, 0.5)  # sizes in turn at which an element is drawn where a bigger one found no place
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,10 @@ class DesignSettings:
 
     frame_area: int = 128 * 128
     min_layers: int = 1
-    max_layers: int = 12
-    overflow_share: float = 0.4
+    max_layers: int = 20
+    overflow_share: float = 0.6
     styled_share: float = 0.3
-    max_cover: float = 0.35  # share of a layer that one layer above it may cover
+    max_cover: float = 0.45  # share of a layer that another one may cover or be covered by
     mix: ElementMix = EVEN_MIX
     held_out: bool = False  # draw from the held-out artwork and words
 
@@ -52,40 +57,26 @@ class Design:
 def pick_frame(rng: np.random.Generator, area: int) -> Size:
     """A frame of about `area` px with sides that are multiples of 16."""
     aspect_width, aspect_height = ASPECTS[int(rng.integers(len(ASPECTS)))]
-    unit = math.sqrt(area / (aspect_width * aspect_height))
-    return Size(*(max(16, round(unit * side / 16) * 16) for side in (aspect_width, aspect_height)))
+    longer = max(aspect_width, aspect_height) / min(aspect_width, aspect_height)
+    short = max(16, round(math.sqrt(area / longer) / 16) * 16)
+    long = round(short * longer / 16) * 16
+    return Size(long, short) if aspect_width > aspect_height else Size(short, long)
 
 
 def pick_layer_count(rng: np.random.Generator, settings: DesignSettings) -> int:
-    """Geometric-like: few layers are common, many are rare."""
+    """Geometric: few layers are common, many are rare."""
     counts = np.arange(settings.min_layers, settings.max_layers + 1)
-    weights = 0.82 ** np.arange(len(counts))
-    return int(rng.choice(counts, p=weights / weights.sum()))
+    weights = FEWER ** np.arange(len(counts))
+    return int(counts[np.searchsorted(np.cumsum(weights / weights.sum()), rng.random())])
 
 
-def _place(rng: np.random.Generator, size: tuple[int, int], frame: Size, taken: list[Box], settings: DesignSettings,
-           overflow: bool) -> Box | None:  # fmt: skip
-    """A position for a new top layer that leaves the layers below visible, or None after twelve tries."""
-    width, height = size
-    margin = 0.45 if overflow else 0.0  # share of the layer that may hang outside
-    left, top = -margin * width, -margin * height
-    right = max(left, frame.width - (1 - margin) * width)  # a word may be wider than a small frame
-    bottom = max(top, frame.height - (1 - margin) * height)
-    for _ in range(12):
-        x, y = rng.uniform(left, right), rng.uniform(top, bottom)
-        box = Box(round(x), round(y), width, height)
-        overlaps = [(intersection(box, other), other) for other in taken]
-        if all(hit is None or hit.area <= settings.max_cover * min(other.area, box.area) for hit, other in overlaps):
-            return box
-    return None
-
-
-def _is_legible(element: Element, background: Element) -> bool:
-    """Whether an element's mean colour stands out from the background's by at least MIN_CONTRAST levels in a channel."""
-    pixels, ground = np.asarray(element.image, np.float32), np.asarray(background.image, np.float32)
-    weight = pixels[..., 3:]
-    color = (pixels[..., :3] * weight).sum((0, 1)) / weight.sum()
-    return float(np.abs(color - ground[..., :3].mean((0, 1))).max()) >= MIN_CONTRAST
+def pick_overflowing(rng: np.random.Generator, count: int, share: float) -> list[bool]:
+    """Which of `count` layers hang out of the frame: none, or with chance `share` at least one."""
+    if rng.random() >= share:
+        return [False] * count
+    overflowing = (rng.random(count) < OVERFLOWING_LAYERS).tolist()
+    overflowing[int(rng.integers(count))] = True
+    return overflowing
 
 
 def _position_words(box: Box, frame: Size) -> str:
@@ -106,8 +97,13 @@ def _join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _styled(element: Element, style: Style) -> np.ndarray:
-    return style.apply(np.asarray(element.image))
+def pick_styles(rng: np.random.Generator, styled_share: float) -> tuple[Style, Style]:
+    """The style of a design's layers, usually full colour, and another one for its assets."""
+    style = pick_style(rng) if rng.random() < styled_share else NATURAL
+    asset_style = pick_style(rng)
+    while asset_style.name == style.name:
+        asset_style = pick_style(rng)
+    return style, asset_style
 
 
 def generate_design(seed: int | tuple[int, ...], settings: DesignSettings = DesignSettings()) -> Design:
@@ -115,28 +111,24 @@ def generate_design(seed: int | tuple[int, ...], settings: DesignSettings = Desi
     rng = np.random.default_rng(seed)
     frame = pick_frame(rng, settings.frame_area)
     background = draw_background(rng, *frame)
-    style = pick_style(rng) if rng.random() < settings.styled_share else NATURAL
-    asset_style = pick_style(rng)
-    while asset_style.name == style.name:
-        asset_style = pick_style(rng)
-    overflow = rng.random() < settings.overflow_share
+    style, asset_style = pick_styles(rng, settings.styled_share)
+    ground = Ground(background.colors, style)
     count = pick_layer_count(rng, settings)
-    short_side = min(frame)
-    shrink = min(1.0, math.sqrt(4 / count))  # many layers are smaller layers
+    overflowing = pick_overflowing(rng, count, settings.overflow_share)
+    arrangement = Arrangement(frame, settings.max_cover)
     layers, regions, assets = [], [], []
-    for _ in range(count):
-        size = max(14, round(short_side * rng.uniform(0.34, 0.62) * shrink))
-        element = draw_element(rng, size, settings.held_out, settings.mix)
-        while not _is_legible(element, background):
-            element = draw_element(rng, size, settings.held_out, settings.mix)
-        hangs = overflow and rng.random() < 0.5
-        box = _place(rng, element.image.size, frame, [region.box for region in regions], settings, hangs)
-        if box is None:
-            continue
-        layers.append(Layer(_styled(element, style), box.x, box.y, element.caption, element.caption))
-        regions.append(Region(element.caption, box, _article(element.caption)))
-        assets.append(_styled(element, asset_style))
-    base = Layer(np.asarray(background.image), 0, 0, "Background", background.caption)
+    for overflow in overflowing:
+        size = min(frame) * rng.uniform(0.34, 0.62) * min(1.0, math.sqrt(4 / count))  # many layers are smaller layers
+        for shrink in RETRIES:
+            element = draw_element(rng, max(MIN_SIZE, round(size * shrink)), ground, settings.held_out, settings.mix)
+            pixels = element.effect.apply(style.apply(element.pixels))
+            box = arrangement.place(rng, (pixels.shape[1], pixels.shape[0]), overflow)
+            if box is not None:
+                layers.append(Layer(pixels, box.x, box.y, element.caption, element.caption))
+                regions.append(Region(element.caption, box, _article(element.caption)))
+                assets.append(element.effect.apply(asset_style.apply(element.pixels)))
+                break
+    base = Layer(background.pixels, 0, 0, "Background", background.caption)
     suffix = "" if style is NATURAL else f", {style.name}"
     shown = [region.caption for region in regions]
     placed = [f"{region.caption} at the {_position_words(region.box, frame)}" for region in regions]

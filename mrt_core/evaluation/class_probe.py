@@ -5,6 +5,7 @@ and the autoencoder as they are, with fixed seeds, and the package holds no weig
 """
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,16 @@ from ..layers import premultiply
 SIDE = 32  # px of the picture that the probe looks at
 WIDTHS = (16, 32, 64, 96)
 CHANCE = 1 / len(COMMON_NAMES)
+
+
+_NAME = re.compile(rf"\b({'|'.join(sorted(COMMON_NAMES, key=len, reverse=True))})\b")
+_QUOTED = re.compile(r'"[^"]*"')
+
+
+def asked_drawing(caption: str) -> str | None:
+    """The common drawing that a caption asks for; None for shapes, words and all other drawings."""
+    found = _NAME.search(_QUOTED.sub("", caption))
+    return found[0] if found else None
 
 
 class ClassProbe(nn.Sequential):

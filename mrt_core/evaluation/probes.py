@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..designs.artwork import COMMON_NAMES
-from ..designs.elements import PALETTE, ElementMix
+from ..designs.colors import PALETTE
+from ..designs.elements import ElementMix
 from ..designs.generator import Design, DesignSettings, generate_design
 from ..geometry import Size
 from ..layers import Layer
 from ..pipeline import Pipeline, SamplingOptions
 from ..tasks import Task
-from .class_probe import CHANCE, ClassProbe
+from .class_probe import CHANCE, ClassProbe, asked_drawing
 from .held_out import HELD_OUT_SEED, Case, sample
 from .reconstruction import reconstructed_layers
 from .tables import markdown, percent
@@ -61,7 +61,7 @@ def probe_case(index: int, task: Task, frame_area: int) -> Case:
 def asked_color(caption: str) -> str | None:
     """The palette name that a shape's or word's caption asks for; None for a drawing, and unless it names just one."""
     found = _COLOR.findall(_QUOTED.sub("", caption))
-    return found[0] if len(found) == 1 and caption not in COMMON_NAMES else None
+    return found[0] if len(found) == 1 and not asked_drawing(caption) else None
 
 
 def main_color(pixels: np.ndarray) -> str | None:
@@ -84,12 +84,12 @@ def alpha_outside(layer: Layer, frame: Size) -> float:
 def probe_layers(case: Case, layers: Sequence[Layer], probe: ClassProbe) -> Answers:
     """What the probes say of the judged layers among the `layers` of a stack, the background being the first."""
     truth, frame = case.design.stack.layers, case.design.stack.frame
-    drawings = [i for i in case.judged if truth[i].caption in COMMON_NAMES]
+    drawings = {i: name for i in case.judged if (name := asked_drawing(truth[i].caption))}
     named = probe.names([layers[i].pixels for i in drawings])
     asked = {i: asked_color(truth[i].caption) for i in case.judged}
     outside = {i: alpha_outside(truth[i], frame) for i in case.judged}
     return Answers(
-        [name == truth[i].caption for i, name in zip(drawings, named, strict=True)],
+        [name == drawing for name, drawing in zip(named, drawings.values(), strict=True)],
         [main_color(layers[i].pixels) == color for i, color in asked.items() if color],
         [alpha_outside(layers[i], frame) >= KEPT_OUTSIDE * a for i, a in outside.items() if a >= LEAST_OUTSIDE],
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..designs.artwork import COMMON_NAMES
 from ..designs.elements import ElementMix
 from ..designs.generator import DesignSettings, generate_design
-from ..evaluation.class_probe import SIDE, ClassProbe, picture
+from ..evaluation.class_probe import SIDE, ClassProbe, asked_drawing, picture
 from ..evaluation.reconstruction import reconstructed_layers
 from ..regions import RegionCodec
 
@@ -55,7 +55,7 @@ def probe_pictures(codec: RegionCodec, frame_area: int, drawings: int) -> tuple[
         design = generate_design(int(rng.integers(2**62)), settings)
         drawn += [picture(layer.pixels) for layer in design.stack.layers[1:]]
         decoded += [picture(pixels) for pixels in reconstructed_layers(codec, design)]
-        classes += [COMMON_NAMES.index(layer.caption) for layer in design.stack.layers[1:]]
+        classes += [COMMON_NAMES.index(asked_drawing(layer.caption)) for layer in design.stack.layers[1:]]
     pictures = torch.stack([*drawn[:drawings], *decoded[:drawings]])
     return pictures, torch.tensor(classes[:drawings]).repeat(2)
 

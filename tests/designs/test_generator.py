@@ -5,15 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mrt_core.designs.arrangement import MAX_HIDDEN
 from mrt_core.designs.artwork import COMMON_NAMES, Artwork, is_held_out, load_artwork, load_common_artwork
-from mrt_core.designs.elements import HELD_OUT_WORDS, SHAPES, TRAINING_WORDS, ElementMix, draw_element
+from mrt_core.designs.elements import ElementMix, draw_element
 from mrt_core.designs.generator import ASPECTS, Design, DesignSettings, generate_design
 from mrt_core.designs.grouping import are_close, group_layers, merge_with_next
-from mrt_core.geometry import Box, frame_box
+from mrt_core.designs.legibility import Ground
+from mrt_core.designs.shapes import SHAPES
+from mrt_core.designs.styles import NATURAL
+from mrt_core.designs.words import (
+    CHINESE_HELD_OUT_WORDS,
+    CHINESE_TRAINING_WORDS,
+    HELD_OUT_WORDS,
+    TRAINING_WORDS,
+)
+from mrt_core.geometry import Box, frame_box, intersection
 from mrt_core.layers import composite_premultiplied
 
 AREA = 96 * 96
-SEEDS = range(120)
+SEEDS = range(200)
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +35,13 @@ def overflows(design: Design) -> bool:
     width, height = design.stack.frame
     boxes = [region.box for region in design.layout.regions]
     return any(box.x < 0 or box.y < 0 or box.right > width or box.bottom > height for box in boxes)
+
+
+def bare(name: str) -> str:
+    """A layer's name without its finish and effect."""
+    for words in ("semi-transparent ", "soft-edged ", " with a soft shadow", " with a glow"):
+        name = name.replace(words, "")
+    return name
 
 
 def contents(design: Design) -> list:
@@ -70,21 +87,30 @@ def test_layers_layout_and_assets_belong_together(designs):
 
 def test_layer_counts(designs):
     counts = [len(design.assets) for design in designs]
-    assert min(counts) == 1
-    assert 8 <= max(counts) <= 12
-    assert 3 < np.mean(counts) < 6
-    few = [generate_design(seed, DesignSettings(frame_area=AREA, min_layers=2, max_layers=2)) for seed in range(12)]
-    assert {len(design.assets) for design in few} <= {1, 2}  # one that finds no place is left out
+    assert set(range(1, 17)) <= set(counts) <= set(range(1, 21)) and max(counts) >= 19
+    assert 5.5 < np.mean(counts) < 7.5
+    assert 0.1 < np.mean([count >= 12 for count in counts]) < 0.25
+    assert np.mean([count <= 4 for count in counts]) > 0.35  # few layers are common
+
+
+@pytest.mark.parametrize(("least", "most"), [(2, 2), (6, 10), (15, 20)])
+@pytest.mark.parametrize("side", [64, 128])
+def test_layers_that_are_asked_for_find_a_place(least, most, side):
+    settings = DesignSettings(frame_area=side**2, min_layers=least, max_layers=most)
+    counts = [len(generate_design(seed, settings).assets) for seed in range(15)]
+    assert np.mean([least <= count <= most for count in counts]) > 0.9
+    assert len(set(counts)) > 2 or least == most
 
 
 def test_frames(designs):
     ratios = {design.stack.frame.width / design.stack.frame.height for design in designs}
-    assert len(ratios) == 5  # at this size, eleven aspects are five on the grid of 16 px
+    assert min(ratios) == 0.5 and max(ratios) == 2.0
+    assert len(ratios) >= 5  # at this size, eleven aspects fall together on the grid of 16 px
     for design in designs:
         width, height = design.stack.frame
         assert width % 16 == 0 and height % 16 == 0
-        assert 0.6 * AREA < width * height < 1.5 * AREA
-        assert min(abs(width / height - a / b) / (a / b) for a, b in ASPECTS) < 0.25
+        assert 0.75 * AREA < width * height < 1.3 * AREA
+        assert min(abs(width / height - a / b) / (a / b) for a, b in ASPECTS) < 0.15
 
 
 def test_frames_smaller_than_a_word():
@@ -95,9 +121,9 @@ def test_frames_smaller_than_a_word():
 
 def test_overflow_share(designs):
     share = np.mean([overflows(design) for design in designs])
-    assert 0.15 < share < 0.45  # 40 % of designs may overflow, and then half of their layers
+    assert 0.53 < share < 0.67  # of DesignSettings.overflow_share = 0.6
     always = [generate_design(seed, DesignSettings(frame_area=AREA, overflow_share=1.0)) for seed in range(40)]
-    assert np.mean([overflows(design) for design in always]) > 0.6
+    assert np.mean([overflows(design) for design in always]) > 0.95
     never = [generate_design(seed, DesignSettings(frame_area=AREA, overflow_share=0.0)) for seed in range(40)]
     assert not any(overflows(design) for design in never)
 
@@ -111,15 +137,52 @@ def test_overflowing_layers_stay_visible(designs):
             assert inside_x >= 0.55 * box.width - 1 and inside_y >= 0.55 * box.height - 1
 
 
-def test_no_layer_hides_another(designs):
+def test_layers_overlap_but_none_hides_another(designs):
+    overlapping = 0
     for design in designs:
         boxes = [region.box for region in design.layout.regions]
         for index, lower in enumerate(boxes):
+            hidden = 0.0
             for upper in boxes[index + 1 :]:
-                shared_x = min(lower.right, upper.right) - max(lower.x, upper.x)
-                shared_y = min(lower.bottom, upper.bottom) - max(lower.y, upper.y)
-                if shared_x > 0 and shared_y > 0:
-                    assert shared_x * shared_y <= 0.35 * min(lower.area, upper.area)
+                shared = intersection(lower, upper)
+                if shared is not None:
+                    assert shared.area <= 0.45 * min(lower.area, upper.area)
+                    hidden += shared.area / lower.area
+            assert hidden <= MAX_HIDDEN + 1e-9
+            overlapping += hidden > 0.1
+    assert overlapping > 0.2 * sum(len(design.assets) for design in designs)
+
+
+def test_finishes_and_effects_occur(designs):
+    names = [region.name for design in designs for region in design.layout.regions]
+    for words, least, most in (
+        ("semi-transparent ", 0.05, 0.12),
+        ("soft-edged ", 0.025, 0.08),
+        (" with a soft shadow", 0.04, 0.12),
+        (" with a glow", 0.025, 0.09),
+    ):
+        found = [name for name in names if words in name]
+        assert least < len(found) / len(names) < most
+        kinds = {
+            "word" if "the word" in name else "shape" if any(x in name for x in SHAPES) else "art" for name in found
+        }
+        assert kinds == {"word", "shape", "art"}
+    assert 0.06 < np.mean(["semi-transparent" in d.layout.background_region.caption for d in designs]) < 0.2
+
+
+def test_finishes_are_what_captions_say(designs):
+    for design in designs:
+        for layer in design.stack.layers[1:]:
+            alpha = layer.pixels[..., 3]
+            if "semi-transparent" in layer.name:
+                assert 0.4 * 255 - 1 <= alpha.max() <= 0.75 * 255 + 1
+            else:
+                assert alpha.max() > (100 if "soft-edged" in layer.name else 200)
+            if any(
+                words in layer.name for words in ("soft-edged", "soft shadow", "with a glow")
+            ):  # nothing is cut off at the box
+                sides = alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]
+                assert max(side.mean() for side in sides) < 8  # but a thin tip may stick out of its faint shadow
 
 
 def test_captions_name_every_layer(designs):
@@ -129,7 +192,8 @@ def test_captions_name_every_layer(designs):
             assert all(region.caption in caption for region in design.layout.regions)
             assert f" on {background}" in caption
             assert caption.endswith(background if design.style == "full colour" else f"{background}, {design.style}")
-        assert " at the " in design.layout.caption and " at the " not in design.short_caption
+        positions = design.layout.caption.count(" at the ") - design.short_caption.count(" at the ")
+        assert positions == len(design.layout.regions)
         for region in design.layout.regions:
             assert region.caption.split()[0] in ("a", "an", "the")
             assert region.caption.endswith(region.name)
@@ -168,21 +232,25 @@ def test_no_drawing_stands_in_both_splits():
 
 def test_words_are_disjoint():
     assert not set(TRAINING_WORDS) & set(HELD_OUT_WORDS)
+    assert not set(CHINESE_TRAINING_WORDS) & set(CHINESE_HELD_OUT_WORDS)
+    assert (len(set(CHINESE_TRAINING_WORDS)), len(set(CHINESE_HELD_OUT_WORDS))) == (40, 8)
 
 
 @pytest.mark.parametrize("held_out", [False, True])
 def test_designs_draw_from_their_own_split(held_out):
     other_names = {drawing.name for drawing in load_artwork(not held_out)}
-    other_words = {word.lower() for word in (TRAINING_WORDS if held_out else HELD_OUT_WORDS)}
+    training, evaluation = TRAINING_WORDS + CHINESE_TRAINING_WORDS, HELD_OUT_WORDS + CHINESE_HELD_OUT_WORDS
+    own_words, other_words = (evaluation, training) if held_out else (training, evaluation)
     own_names = {drawing.name for drawing in load_artwork(held_out)}
     names = []
-    for seed in range(30):
+    for seed in range(40):
         design = generate_design(seed, DesignSettings(frame_area=AREA, held_out=held_out))
-        names += [region.name for region in design.layout.regions if not region.name.endswith(SHAPES)]
-    assert not other_names & set(names)
-    assert own_names & set(names)
+        names += [bare(region.name) for region in design.layout.regions]
     words = {name.split('"')[1].lower() for name in names if name.startswith("the word")}
-    assert words and not words & other_words
+    drawings = {name for name in names if not name.startswith("the word") and not name.endswith(SHAPES)}
+    assert drawings and drawings <= own_names and not drawings & other_names
+    assert words and words <= set(own_words) and not words & set(other_words)
+    assert any(not word.isascii() for word in words) and any(word.isascii() for word in words)
 
 
 # Grouping
@@ -256,7 +324,10 @@ def test_common_drawings_come_more_often():
     mix = ElementMix(artwork=1.0, shape=0.0, word=0.0, common=0.6)
     names = {drawing.name for drawing in load_common_artwork()}
     assert len(names) == len(COMMON_NAMES) and not any(is_held_out(name) for name in names)
-    rng = np.random.default_rng(0)
-    often = np.mean([draw_element(rng, 24, mix=mix).caption in names for _ in range(300)])
-    rarely = np.mean([draw_element(rng, 24, mix=mix._replace(common=0.0)).caption in names for _ in range(300)])
+    rng, ground = np.random.default_rng(0), Ground(((128, 0, 128),), NATURAL)
+    shares = []
+    for common in (0.6, 0.0):
+        drawn = [draw_element(rng, 24, ground, mix=mix._replace(common=common)).caption for _ in range(300)]
+        shares.append(np.mean([bare(caption) in names for caption in drawn]))
+    often, rarely = shares
     assert often == pytest.approx(0.6 + 0.4 * rarely, abs=0.08) and rarely < 0.12

@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mrt_core.designs.artwork import COMMON_NAMES, load_common_artwork
-from mrt_core.designs.elements import PALETTE, ElementMix
+from mrt_core.designs.artwork import load_common_artwork
+from mrt_core.designs.colors import PALETTE
+from mrt_core.designs.elements import ElementMix
 from mrt_core.designs.generator import DesignSettings, generate_design
 from mrt_core.errors import MRTError
-from mrt_core.evaluation.class_probe import CHANCE, SIDE, ClassProbe, load_probe, picture, save_probe
+from mrt_core.evaluation.class_probe import CHANCE, SIDE, ClassProbe, asked_drawing, load_probe, picture, save_probe
 from mrt_core.evaluation.probes import (
     DECODED_LAYERS,
     TRUE_LAYERS,
@@ -68,9 +69,11 @@ def flat(color, height=4, width=4, alpha=255):
     "caption, color",
     [
         ("red circle", "red"),
+        ("soft-edged red circle with a soft shadow", "red"),
         ("semi-transparent sky blue star", "sky blue"),
         ('the word "black friday" in navy', "navy"),
         ("red apple", None),  # a drawing
+        ("semi-transparent green apple with a glow", None),
         ("a gradient background from red to blue", None),
         ("the word sale", None),
         ("coloured star", None),
@@ -78,6 +81,20 @@ def flat(color, height=4, width=4, alpha=255):
 )
 def test_asked_color(caption, color):
     assert asked_color(caption) == color
+
+
+@pytest.mark.parametrize(
+    "caption, name",
+    [
+        ("red apple", "red apple"),
+        ("soft-edged sun with face with a glow", "sun with face"),
+        ('the word "rocket" in red', None),
+        ("teal star", None),
+        ("rocketship", None),
+    ],
+)
+def test_asked_drawing(caption, name):
+    assert asked_drawing(caption) == name
 
 
 def test_main_color_is_that_of_most_alpha():
@@ -115,7 +132,7 @@ def test_the_truth_is_right_and_emptiness_is_wrong():
     for index in range(4):
         case = probe_case(index, Task.TEXT_TO_LAYERS, AREA)
         truth = case.design.stack.layers
-        drawings = [layer.caption for layer in truth[1:] if layer.caption in COMMON_NAMES]
+        drawings = [name for layer in truth[1:] if (name := asked_drawing(layer.caption))]
         empty = [replace(layer, pixels=np.zeros_like(layer.pixels)) for layer in truth]
         name = drawings[0] if drawings else "airplane"
         right, wrong = (probe_layers(case, layers, Named(name)) for layers in (truth, empty))
