@@ -13,6 +13,7 @@ from ..regions import REGION_MODES, RegionCodec
 from ..tasks import Task
 from ..training import bundle
 from ..training.autoencoder import AutoencoderTraining, finish_autoencoder, train_autoencoder
+from ..training.document_samples import write_document_shards
 from ..training.samples import TRAINING_MIX, write_shards
 from ..training.student import StudentTraining, train_student
 from ..training.teacher import TASK_SHARES, SamplePool, TeacherModel, TeacherTraining, train_teacher
@@ -35,7 +36,11 @@ def add_commands(commands) -> None:
     autoencoder.add_argument("--device", default="cpu")
 
     samples = _step(steps, "samples", run_samples, "draw designs, encode them and write shards")
-    samples.add_argument("--shards", type=int, default=40)
+    samples.add_argument(
+        "--from", dest="source", type=Path, metavar="FOLDER", help="make samples of the .psd, .psb and .ora files in FOLDER "
+        "in place of synthetic designs; layers are captioned with their names"
+    )  # fmt: skip
+    samples.add_argument("--shards", type=int, help="default: 40, or 1 with --from")
     samples.add_argument("--size", type=int, default=500, help="samples per shard, default: %(default)s")
     samples.add_argument("--seed", type=int, default=0)
     samples.add_argument("--region-mode", choices=REGION_MODES, default="crop")
@@ -133,8 +138,12 @@ def run_autoencoder(options: argparse.Namespace) -> None:
 def run_samples(options: argparse.Namespace) -> None:
     autoencoder = bundle.load_trained_autoencoder(options.folder / "autoencoder").to(options.device)
     codec = RegionCodec(autoencoder, options.region_mode)
-    settings = DesignSettings(frame_area=options.frame_area, mix=TRAINING_MIX)
-    write_shards(options.folder / "samples", codec, options.shards, options.size, options.seed, settings)
+    folder, size, seed, area = options.folder / "samples", options.size, options.seed, options.frame_area
+    if options.source:
+        write_document_shards(folder, codec, options.source, options.shards or 1, size, seed, area)
+    else:
+        settings = DesignSettings(frame_area=area, mix=TRAINING_MIX)
+        write_shards(folder, codec, options.shards or 40, size, seed, settings)
 
 
 def run_text(options: argparse.Namespace) -> None:
