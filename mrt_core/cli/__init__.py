@@ -1,4 +1,4 @@
-"""The command line: `mrt text`, `image`, `add`, `restyle`, `inspect`, `layout`, `evaluate`, `train` and `demo`."""
+"""The command line: `mrt text`, `image`, `add`, `restyle`, `inspect`, `layout`, `evaluate`, `init`, `train` and `demo`."""
 
 import argparse
 import logging
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import MRTError
-from . import demo, describe, evaluate, make, train
+from . import demo, describe, evaluate, init, make, train
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -14,7 +14,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mrt", description="Make and edit layered, transparent images with MRT.")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what happens")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (make, describe, evaluate, train, demo):
+    for module in (make, describe, evaluate, init, train, demo):
         module.add_commands(commands)
     return parser
 
