@@ -11,8 +11,9 @@ from torch import Tensor
 from .autoencoder import Autoencoder, AutoencoderConfig
 from .autoencoder_keys import autoencoder_config, canonical_autoencoder_state
 from .checkpoint import Checkpoint
-from .checkpoint_report import CheckpointReport
-from .detection import split_names
+from .checkpoint_info import CheckpointInfo
+from .checkpoint_report import CheckpointReport, require_loadable
+from .detection import inspect_weights, split_names
 from .errors import MRTError
 from .qwen_text import load_qwen_text_encoder
 from .text import TextEncoder
@@ -68,6 +69,23 @@ def read_bundled_autoencoder(source: WeightSource, report: CheckpointReport) -> 
         return None
     state = {name.removeprefix(AUTOENCODER_PREFIX): tensor for name, tensor in source.read(names)}
     return AutoencoderWeights(report.info.autoencoder, canonical_autoencoder_state(state))
+
+
+def load_bundled_autoencoder(path: Path) -> tuple[Autoencoder, CheckpointInfo]:
+    """A checkpoint's own autoencoder in fp32, and what the checkpoint says about itself; its other weights are not read.
+
+    Raises MRTError for a checkpoint without one.
+    """
+    source = open_weights(path)
+    report = inspect_weights(path, source)
+    info = require_loadable(report)
+    weights = read_bundled_autoencoder(source, report)
+    if weights is None:
+        raise MRTError(
+            f"{path.name} comes without an autoencoder, which encodes the samples; make a checkpoint that has one with "
+            "`mrt init --vae`"
+        )
+    return build_autoencoder(weights), info
 
 
 def load_autoencoder(path: Path | str, dtype: torch.dtype = torch.float32) -> Autoencoder:

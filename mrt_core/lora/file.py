@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from ..errors import MRTError
 from ..files import SafetensorsHeader, read_header, read_tensors, save_atomically
 from ..transformer import TransformerConfig
 from .match import LoraMatch, match_layers
-from .names import ALPHA_SUFFIX, SAVED_PREFIX, SAVED_SUFFIXES, Part
+from .names import ALPHA_SUFFIX, DIFFERENCE_SUFFIX, SAVED_PREFIX, SAVED_SUFFIXES, Part
 from .scale import peft_settings, scales
 from .student import sampling_from_json, sampling_to_json
 
@@ -79,14 +80,24 @@ def read_sampling(path: Path, header: SafetensorsHeader) -> Sampling | None:
         raise MRTError(f"{path.name}: {error}") from error
 
 
-def save_lora(path: Path | str, deltas: Mapping[str, LowRank], sampling: Sampling | None = None) -> None:
-    """Write a LoRA, or nothing, with an alpha per layer; `sampling` makes it a student's. Raises MRTError."""
+def save_lora(
+    path: Path | str,
+    deltas: Mapping[str, LowRank],
+    sampling: Sampling | None = None,
+    differences: Mapping[str, Tensor] = MappingProxyType({}),
+) -> None:
+    """Write a LoRA, or nothing, with an alpha per layer; `sampling` makes it a student's. Raises MRTError.
+
+    `differences` are whole changes of weights, by parameter.
+    """
     down, up = SAVED_SUFFIXES
     tensors = {}
     for layer, delta in deltas.items():
         name = SAVED_PREFIX + layer
         tensors |= {name + down: delta.down, name + up: delta.up}
         tensors[name + ALPHA_SUFFIX] = torch.tensor(delta.scale * len(delta.down))
+    for parameter, difference in differences.items():
+        tensors[SAVED_PREFIX + parameter.removesuffix(".weight") + DIFFERENCE_SUFFIX] = difference
     metadata = {"format": "pt"}
     if sampling is not None:
         metadata[INFO_KEY] = sampling_to_json(sampling)

@@ -33,6 +33,7 @@ PAIR_SUFFIXES = (  # of the first matrix, down, and of the second, up
 )
 SAVED_PREFIX, SAVED_SUFFIXES = "transformer.", PAIR_SUFFIXES[1]  # known to diffusers and to ComfyUI
 ALPHA_SUFFIX = ".alpha"
+DIFFERENCE_SUFFIX = ".diff"  # of a whole weight
 
 # Tensors of other kinds of adapters, which change a weight by another formula.
 OTHER_KINDS = (
@@ -73,7 +74,7 @@ PART_OF_SUFFIX = {
     **{down: Part.DOWN for down, _ in PAIR_SUFFIXES},
     **{up: Part.UP for _, up in PAIR_SUFFIXES},
     ALPHA_SUFFIX: Part.ALPHA,
-    ".diff": Part.WEIGHT,
+    DIFFERENCE_SUFFIX: Part.WEIGHT,
     ".diff_b": Part.BIAS,
 }
 

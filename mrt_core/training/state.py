@@ -57,7 +57,7 @@ class TrainingState:
 
     @torch.no_grad()
     def save(self, path: Path, metadata: dict) -> None:
-        """Write one file with everything; what is sharded is gathered by all processes, tensor by tensor, and the first writes."""
+        """Write one file with everything; what is sharded is gathered by all processes, one by one, and the first writes."""
         tensors = {f"model.{name}": parameter for name, parameter in self.module.named_parameters()}
         tensors |= {f"ema.{name}": average for name, average in self.ema.average.items()}
         for name, parameter in self.module.named_parameters():

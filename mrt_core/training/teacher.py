@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,13 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import MRTError
 from ..schedule import shift_linear
 from ..sequence import Role, SampleLayout, pack_samples
 from ..tasks import Task
-from ..text import SmallTextConfig, SmallTextEncoder
+from ..text import SmallTextConfig, SmallTextEncoder, TextEncoder
 from ..transformer import MaskedRegionTransformer, TransformerConfig
 from .muon import muon_for
 from .samples import TrainingSample, read_shard
@@ -81,23 +83,41 @@ class TrainingOperations:
             return super().forward(x.to(self.weight.dtype))
 
 
-class TeacherModel(nn.Module):
-    """The transformer with the small text encoder that it is trained with."""
+class ConditionedModel(nn.Module):
+    """A transformer with the text encoder that reads its prompts: what `train` takes.
 
-    def __init__(self, config: TransformerConfig, text_config: SmallTextConfig, tokenizer: Tokenizer):
+    With `recompute`, activations inside the blocks are not kept for the backward pass but computed again there.
+    """
+
+    def __init__(self, transformer: MaskedRegionTransformer, text_encoder: TextEncoder, recompute: bool = False):
         super().__init__()
-        self.transformer = MaskedRegionTransformer(config, operations=TrainingOperations)
-        self.text_encoder = SmallTextEncoder(text_config, tokenizer)
-        initialise(self.transformer)
+        self.transformer, self.text_encoder, self.recompute = transformer, text_encoder, recompute
+
+    @property
+    def trained(self) -> nn.Module:
+        """The module whose parameters are optimised, averaged over time and kept in the run's state."""
+        return self
 
     def forward(
         self, tokens: Tensor, sigma: Tensor, layouts: list[SampleLayout], prompts: list[str]
     ) -> tuple[Tensor, Tensor]:
         """Velocity (N, 64) of every token, and which of them are noisy (N,)."""
-        text = [states.to(tokens.dtype) for states in self.text_encoder.encode_prompts(prompts)]
+        text = [states.to(tokens) for states in self.text_encoder.encode_prompts(prompts)]
         batch = pack_samples(layouts, text, self.text_encoder.caption_indices(prompts))
         attend = F.scaled_dot_product_attention if tokens.is_cuda else plain_attention
-        return self.transformer(tokens, sigma, batch, attend), ~batch.clean
+        blocks = self.transformer.transformer_blocks
+        if self.recompute:
+            blocks = [partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False) for block in blocks]
+        return self.transformer(tokens, sigma, batch, attend, blocks=blocks), ~batch.clean
+
+
+class TeacherModel(ConditionedModel):
+    """An untrained transformer with the small text encoder that it is trained with."""
+
+    def __init__(self, config: TransformerConfig, text_config: SmallTextConfig, tokenizer: Tokenizer):
+        transformer = MaskedRegionTransformer(config, operations=TrainingOperations)
+        super().__init__(transformer, SmallTextEncoder(text_config, tokenizer))
+        initialise(self.transformer)
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -179,7 +199,7 @@ def flow_matching_loss(
     lengths = torch.tensor([layout.token_count for layout in layouts], device=device)
     noisy = torch.cat([layout.expand([not slot.clean for slot in layout.slots]) for layout in layouts]).to(device)
     level = (sigma.repeat_interleave(lengths) * noisy)[:, None]  # (N, 1), 0 on clean tokens
-    with torch.autocast(device.type, torch.bfloat16):
+    with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):  # or it would keep a copy of every weight
         velocity, _ = model((1 - level) * clean_latents + level * noise, sigma, layouts, prompts)
     roles = [[TOKEN_WEIGHT[slot.role] for slot in layout.slots] for layout in layouts]
     weight = torch.cat([layout.expand(role) for layout, role in zip(layouts, roles, strict=True)]).to(device)[noisy]
@@ -187,28 +207,40 @@ def flow_matching_loss(
     return (weight * error).sum() / weight.sum()
 
 
-def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: TeacherTraining) -> None:
-    """Train `model` on the shards, resuming from `folder`/state.safetensors.
-
-    Under torchrun every process draws batches of its own; the model is the same everywhere and gradients are averaged, or
-    with `settings.sharded` it is sharded over the devices (FSDP2), for models that one device does not hold.
-    """
-    rank, device = _start_device()
+def train_teacher(folder: Path, shards: Path, model: TeacherModel, settings: TeacherTraining) -> None:
+    """Train `model` on the shards, resuming from `folder`/state.safetensors; see `train`."""
+    device = start_device()
     torch.manual_seed(settings.seed)
     model.to(device)
     model.text_encoder.requires_grad_(settings.train_text)
-    averaged = dist.is_initialized() and not settings.sharded
     if dist.is_initialized() and settings.sharded:
-        mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-        for block in model.transformer.transformer_blocks:
-            fully_shard(block, mesh=mesh)
-        fully_shard(model, mesh=mesh)
+        shard_blocks(model, device)
+    train(folder, shards, model, settings, device)
+
+
+def shard_blocks(model: ConditionedModel, device: torch.device) -> None:
+    """Shard a model over all processes, block by block (FSDP2), for models that one device does not hold."""
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    for block in model.transformer.transformer_blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def train(folder: Path, shards: Path, model: ConditionedModel, settings: TeacherTraining, device: torch.device) -> None:
+    """Train a model that lies on its device already, resuming from `folder`/state.safetensors.
+
+    Under torchrun every process draws batches of its own; the model is the same everywhere and gradients are averaged, or
+    it has been sharded over the devices.
+    """
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    trained = model.trained
+    averaged = dist.is_initialized() and not settings.sharded
     if averaged:
-        for parameter in model.parameters():
+        for parameter in trained.parameters():
             dist.broadcast(parameter.data, 0)
     matrices = _hidden_matrices(model) if settings.matrices else set()
-    optimizer = muon_for(model, matrices, settings.matrix_learning_rate, settings.learning_rate, 0.01)
-    state = TrainingState(model, optimizer, settings.ema_decay)
+    optimizer = muon_for(trained, matrices, settings.matrix_learning_rate, settings.learning_rate, 0.01)
+    state = TrainingState(trained, optimizer, settings.ema_decay)
     path = folder / "state.safetensors"
     if path.exists():
         state.resume(path)
@@ -251,17 +283,17 @@ def average_gradients(model: nn.Module) -> None:
         parameter.grad = mean.view_as(parameter)
 
 
-def _start_device() -> tuple[int, torch.device]:
-    """This process's rank and device; joins the process group when torchrun started it."""
+def start_device() -> torch.device:
+    """This process's device; joins the process group when torchrun started it."""
     if "LOCAL_RANK" not in os.environ:
-        return 0, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     local = int(os.environ["LOCAL_RANK"])
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return dist.get_rank(), device
+    return device
 
 
 def _hidden_matrices(model: nn.Module) -> set[str]:
