@@ -294,12 +294,12 @@ def test_an_interrupted_stream_leaves_the_old_file(tmp_path):
 
 def test_memory_holds_one_tensor_at_a_time(tmp_path, vae):
     """Of the memory that Python hands out, which a file's bytes go through."""
-    state = MaskedRegionTransformer(replace(PUBLIC, num_layers=12)).state_dict()
+    state = MaskedRegionTransformer(replace(PUBLIC, num_layers=6)).state_dict()
     save_file(state, tmp_path / "public.safetensors")
     largest = max(tensor.nbytes for tensor in state.values())
     tracemalloc.start()
     initialise_checkpoint(tmp_path / "public.safetensors", tmp_path / "mrt.safetensors", vae)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert (tmp_path / "mrt.safetensors").stat().st_size > 60 * largest
+    assert (tmp_path / "mrt.safetensors").stat().st_size > 30 * largest
     assert 2 * largest < peak < 8 * largest

@@ -12,11 +12,16 @@ from ..tasks import Task
 from ..training.finetune import Finetuning, finetune
 from ..training.low_rank import LowRankTraining
 from ..training.prompts import write_text_states
+from ..training.sharding import is_first_process
 from ..training.teacher import TASK_SHARES, TeacherTraining
 from .common import DTYPES
 
 LEARNING_RATES = {True: 1e-4, False: 1e-5}  # of a LoRA; of all weights
 LARGEST_RANK = 1024
+MEMORY = (  # parameters x bytes: 20,430,404,160 x 2, 293,538,816 x 20, 20,430,404,160 x 20
+    "Memory at Qwen-Image's size, but for activations: 40.9 GB and, at rank 32, 5.9 GB for a LoRA, which one card of 80 GB "
+    "holds; 408.6 GB for all weights, over all devices with --sharded. docs/training.md has the figures for activations."
+)
 
 
 def add_steps(steps, add_step) -> None:
@@ -35,6 +40,7 @@ def add_steps(steps, add_step) -> None:
     tune = add_step(
         steps, "finetune", run_finetune, "train a checkpoint on, as a whole or with a LoRA; works under torchrun"
     )
+    tune.epilog = MEMORY
     tune.add_argument("checkpoint", type=Path, help="an MRT checkpoint, such as `mrt init` writes")
     tune.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the LoRA or the new checkpoint")
     tune.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
@@ -79,10 +85,11 @@ def run_prompts(options: argparse.Namespace) -> None:
 def run_finetune(options: argparse.Namespace) -> None:
     refuse_existing(options.output, options.overwrite)
     shares = (share / sum(options.shares) for share in options.shares)
+    rate = options.learning_rate
     training = TeacherTraining(
         steps=options.steps,
         batch=options.batch,
-        learning_rate=options.learning_rate or LEARNING_RATES[options.lora_rank is not None],
+        learning_rate=LEARNING_RATES[options.lora_rank is not None] if rate is None else rate,
         decay_share=options.decay_share,
         save_every=options.save_every,
         shares=dict(zip(Task, shares, strict=True)),
@@ -95,7 +102,8 @@ def run_finetune(options: argparse.Namespace) -> None:
     samples = options.samples or options.folder / "samples"
     dtype = DTYPES[options.dtype] if options.dtype else None
     finetune(options.checkpoint, samples, options.folder / "finetune", options.output, settings, dtype)
-    print(options.output)
+    if is_first_process():
+        print(options.output)
 
 
 def _low_rank(options: argparse.Namespace) -> LowRankTraining | None:
@@ -103,4 +111,7 @@ def _low_rank(options: argparse.Namespace) -> LowRankTraining | None:
         return None
     if not 1 <= options.lora_rank <= LARGEST_RANK:
         raise MRTError(f"--lora-rank is {options.lora_rank}, but it must lie in 1..{LARGEST_RANK}; 16 and 32 are usual")
-    return LowRankTraining(options.lora_rank, options.lora_alpha or options.lora_rank)
+    alpha = options.lora_rank if options.lora_alpha is None else options.lora_alpha
+    if not alpha > 0:
+        raise MRTError(f"--lora-alpha is {alpha}, but it must be positive; the rank is usual, half of it gentler")
+    return LowRankTraining(options.lora_rank, alpha)

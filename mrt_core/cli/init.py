@@ -34,6 +34,7 @@ def run_init(options: argparse.Namespace) -> None:
     dtype = DTYPES[options.dtype] if options.dtype else None
     made = initialise_checkpoint(options.source, options.output, options.vae, dtype, options.region_mode)
     print(inspect_checkpoint(options.output))
+    print("it makes no layers of its own yet; train it on with `mrt train finetune`")
     if made.quantised:
         print(f"the source is quantised as {made.quantised}; its plain version would be the better start")
     if made.widened:

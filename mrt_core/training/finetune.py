@@ -4,6 +4,7 @@ The model is built without memory, sharded, and only then filled from the file, 
 holds more than its own part.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from ..checkpoint_info import CheckpointInfo
 from ..checkpoint_report import CheckpointReport, Family, require_loadable
-from ..comparison import TOKENIZER_KEY
+from ..comparison import TOKENIZER_KEY, UNFILLED
 from ..detection import INFO_KEY, TEXT_PREFIX, inspect_weights, split_names
 from ..errors import MRTError
 from ..files import DTYPE_NAMES, TensorEntry, read_header, save_streamed
@@ -30,7 +31,16 @@ from .prompts import CachedText
 from .sharding import is_first_process, place_like
 from .teacher import ConditionedModel, TeacherTraining, TrainingOperations, shard_blocks, start_device, train
 
+log = logging.getLogger(__name__)
+
 STATE_FILE = "state.safetensors"  # in a run folder
+BYTES_PER_TRAINED_WEIGHT = 5 * 4  # itself, its gradient, moving average and AdamW's two moments, in fp32
+
+
+class UnfilledOperations(TrainingOperations):
+    """The same layers, left as they are: their weights come later."""
+
+    Embedding = UNFILLED.Embedding
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,7 @@ def finetune(
     state = folder / STATE_FILE
     if state.exists():
         _require_same_run(state, model.trained)
+    log.info("weights, gradients and optimiser take %.1f GB in all", static_bytes(model) / 1e9)
     train(folder, samples, model, settings.training, device)
     if not is_first_process():
         return
@@ -119,7 +130,7 @@ def build_model(
     Prompts are read by the text encoder in the checkpoint, else by states that were computed before, in `samples`.
     """
     base_dtype = settings.base_dtype if settings.low_rank else torch.float32
-    transformer = MaskedRegionTransformer(opened.info.transformer, base_dtype, "meta", TrainingOperations)
+    transformer = MaskedRegionTransformer(opened.info.transformer, base_dtype, "meta", UnfilledOperations)
     names = list(transformer.state_dict())
     text_encoder = _text_encoder(opened, samples)
     if settings.low_rank:
@@ -138,11 +149,19 @@ def build_model(
     return model
 
 
+def static_bytes(model: nn.Module) -> int:
+    """The memory in bytes that training takes over all devices but for activations, whatever the samples' size."""
+    return sum(
+        parameter.numel() * (BYTES_PER_TRAINED_WEIGHT if parameter.requires_grad else parameter.element_size())
+        for parameter in model.parameters()
+    )
+
+
 def _text_encoder(opened: OpenCheckpoint, samples: Path) -> TextEncoder:
     info = opened.info
     if info.text_encoder is None:
         return CachedText(samples, info.transformer.text_dim)
-    encoder = SmallTextEncoder(info.text_encoder, opened.report.tokenizer, torch.float32, "meta")
+    encoder = SmallTextEncoder(info.text_encoder, opened.report.tokenizer, torch.float32, "meta", UNFILLED)
     return encoder.requires_grad_(False)
 
 

@@ -23,7 +23,7 @@ SHARDED = replace(TRAINING, steps=2, save_every=1, sharded=True)
 
 
 def check_same_steps(folder: Path, low_rank) -> None:
-    """Three steps of two processes with a sample each, and of one process with both: the same weights."""
+    """Two steps of two processes with a sample each, and of one process with both: the same weights."""
     samples = read_shard(folder / "samples" / "samples-0000-00000.safetensors")
     models = [
         small_model(folder / "small.safetensors", folder / "samples", low_rank, training, recompute)
@@ -32,7 +32,7 @@ def check_same_steps(folder: Path, low_rank) -> None:
     states = [TrainingState(m.trained, muon_for(m.trained, set(), 0.0, 1e-3), ema_decay=0.9) for m in models]
     start = {name: parameter.detach().clone() for name, parameter in models[0].trained.named_parameters()}
     assert all(isinstance(parameter, DTensor) for parameter in models[1].trained.parameters())
-    for step in range(3):
+    for step in range(2):
         sum(exact_loss(models[0], sample, 10 * step + k) / 2 for k, sample in enumerate(samples)).backward()
         rank = dist.get_rank()
         exact_loss(models[1], samples[rank], 10 * step + rank).backward()
@@ -42,7 +42,7 @@ def check_same_steps(folder: Path, low_rank) -> None:
     moved = 0
     for name, expected in models[0].trained.named_parameters():
         assert (sharded[name] - expected).abs().max() < 1e-4, name
-        moved += int((expected - start[name]).abs().max() > 1e-3)
+        moved += int((expected - start[name]).abs().max() > 5e-4)
     assert moved > 0.8 * len(start)
     with torch.no_grad():
         losses = [float(exact_loss(model, samples[0], 99)) for model in models]

@@ -15,16 +15,19 @@ from tiny_checkpoints import TINY, public_state, tiny_checkpoint
 from mrt_core.checkpoint import Family, inspect_checkpoint, load_checkpoint, save_checkpoint
 from mrt_core.checkpoint_info import Sampling
 from mrt_core.cli import build_parser, main
+from mrt_core.cli.finetune import MEMORY
 from mrt_core.designs.generator import DesignSettings
 from mrt_core.errors import MRTError
 from mrt_core.lora import apply_loras, read_lora
 from mrt_core.regions import RegionCodec
 from mrt_core.sequence import pack_samples
 from mrt_core.tasks import EMPTY_PROMPT
-from mrt_core.training.finetune import Finetuning, finetune
+from mrt_core.training.finetune import Finetuning, UnfilledOperations, finetune, static_bytes
+from mrt_core.training.low_rank import LowRankTraining, add_pairs
 from mrt_core.training.prompts import CachedText, write_text_states
 from mrt_core.training.samples import TRAINING_MIX, encode_examples, random_examples, read_shard
 from mrt_core.training.state import averaged_weights
+from mrt_core.transformer import MaskedRegionTransformer, TransformerConfig
 
 WORKER = Path(__file__).parent / "finetune_worker.py"
 TESTS = Path(__file__).parents[1]
@@ -244,6 +247,22 @@ def test_samples_are_encoded_by_the_checkpoint(folder, tmp_path, capsys):
     assert "has an autoencoder of its own" in capsys.readouterr().err
 
 
+# Memory
+
+
+def test_the_memory_that_the_help_and_the_page_name():
+    """Parameters x bytes at Qwen-Image's size, for a LoRA of rank 32 and for all weights."""
+    help_text, page = MEMORY, (TESTS.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    transformer = MaskedRegionTransformer(TransformerConfig(), torch.float32, "meta", UnfilledOperations)
+    whole = static_bytes(transformer)
+    frozen = sum(parameter.numel() for parameter in transformer.parameters()) * 2
+    shown = [f"{whole / 1e9:.1f} GB", f"{frozen / 1e9:.1f} GB"]
+    add_pairs(transformer.bfloat16(), LowRankTraining(32, 32.0))
+    shown.append(f"{(static_bytes(transformer) - frozen) / 1e9:.1f} GB")
+    assert shown == ["408.6 GB", "40.9 GB", "5.9 GB"]
+    assert all(figure in text for figure in shown for text in (help_text, page))
+
+
 # What is refused
 
 
@@ -260,7 +279,7 @@ def test_what_is_refused(folder, tmp_path, lora):
         with pytest.raises(MRTError, match="state.safetensors is the state of a run with other weights"):
             finetune(folder / "small.safetensors", *rest, Finetuning(TRAINING, other))
     assert not (tmp_path / "out.safetensors").exists()
-    with pytest.raises(MRTError, match="--lora-rank is 0"):
+    with pytest.raises(MRTError, match="--lora-rank is 0, but it must lie in"):
         options = build_parser().parse_args(["train", "finetune", "x", "-o", str(tmp_path / "y"), "--lora-rank", "0"])
         options.run(options)
 
