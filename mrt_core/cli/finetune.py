@@ -63,7 +63,7 @@ def add_steps(steps, add_step) -> None:
     )
     tune.add_argument(
         "--base-dtype",
-        choices=DTYPES,
+        choices=("bf16", "fp32"),
         default="bf16",
         help="of the frozen weights with --lora-rank, default: %(default)s",
     )
