@@ -1,6 +1,7 @@
 """`mrt train`: the small checkpoint from nothing, in five steps; the long ones can be interrupted and resumed.
 
 autoencoder -> samples -> text -> teacher -> bundle, all in one run folder; and from the teacher on student -> bundle-student.
+A checkpoint of any size is trained on with samples -> prompts -> finetune.
 """
 
 import argparse
@@ -8,7 +9,9 @@ import logging
 from pathlib import Path
 
 from ..checkpoint_info import Sampling
+from ..components import load_bundled_autoencoder
 from ..designs.generator import DesignSettings
+from ..errors import MRTError
 from ..regions import REGION_MODES, RegionCodec
 from ..tasks import Task
 from ..training import bundle
@@ -18,13 +21,14 @@ from ..training.samples import TRAINING_MIX, write_shards
 from ..training.student import StudentTraining, train_student
 from ..training.teacher import TASK_SHARES, SamplePool, TeacherModel, TeacherTraining, train_teacher
 from ..training.text import warm_up_text
+from . import finetune
 
 TINY_FRAME_AREA = 128 * 128  # px
 
 
 def add_commands(commands) -> None:
     """Register the command and its steps."""
-    parser = commands.add_parser("train", help="train a small checkpoint on synthetic designs")
+    parser = commands.add_parser("train", help="train a small checkpoint on synthetic designs, or a given one on")
     steps = parser.add_subparsers(title="steps, in this order", required=True, metavar="STEP")
 
     autoencoder = _step(steps, "autoencoder", run_autoencoder, "train the RGBA autoencoder")
@@ -43,8 +47,11 @@ def add_commands(commands) -> None:
     samples.add_argument("--shards", type=int, help="default: 40, or 1 with --from")
     samples.add_argument("--size", type=int, default=500, help="samples per shard, default: %(default)s")
     samples.add_argument("--seed", type=int, default=0)
-    samples.add_argument("--region-mode", choices=REGION_MODES, default="crop")
+    samples.add_argument("--checkpoint", type=Path, metavar="FILE", help="encode with this checkpoint's autoencoder, in "
+                         "its region mode and, without --frame-area, at its size; default: the run folder's")  # fmt: skip
+    samples.add_argument("--region-mode", choices=REGION_MODES, help="default: the checkpoint's, crop without one")
     samples.add_argument("--device", default="cpu")
+    samples.set_defaults(frame_area=None)
 
     text = _step(
         steps, "text", run_text, "teach the text encoder what words look like, before the transformer reads it"
@@ -107,13 +114,15 @@ def add_commands(commands) -> None:
     unpack = _step(steps, "unpack", run_unpack, "start a run folder from a bundled checkpoint, to train it further")
     unpack.add_argument("checkpoint", type=Path)
 
+    finetune.add_steps(steps, _step)
+
 
 def _step(steps, name: str, run, text: str) -> argparse.ArgumentParser:
     parser = steps.add_parser(name, help=text, description=text)
     parser.add_argument(
         "--run", dest="folder", type=Path, default=Path("runs/tiny"), help="run folder, default: %(default)s"
     )
-    parser.add_argument("--frame-area", type=int, default=TINY_FRAME_AREA, help="px, default: %(default)s")
+    parser.add_argument("--frame-area", type=int, default=TINY_FRAME_AREA, help=f"px, default: {TINY_FRAME_AREA}")
     parser.set_defaults(run=run)
     logging.getLogger("mrt_core.training").setLevel(logging.INFO)
     return parser
@@ -136,9 +145,18 @@ def run_autoencoder(options: argparse.Namespace) -> None:
 
 
 def run_samples(options: argparse.Namespace) -> None:
-    autoencoder = bundle.load_trained_autoencoder(options.folder / "autoencoder").to(options.device)
-    codec = RegionCodec(autoencoder, options.region_mode)
-    folder, size, seed, area = options.folder / "samples", options.size, options.seed, options.frame_area
+    if options.checkpoint:
+        if (options.folder / "autoencoder").exists():
+            raise MRTError(
+                f"{options.folder} has an autoencoder of its own, whose samples are another's; give another folder with --run"
+            )
+        autoencoder, info = load_bundled_autoencoder(options.checkpoint)
+        area, mode = info.frame_area, info.region_mode
+    else:
+        autoencoder = bundle.load_trained_autoencoder(options.folder / "autoencoder")
+        area, mode = TINY_FRAME_AREA, "crop"
+    codec = RegionCodec(autoencoder.to(options.device), options.region_mode or mode)
+    folder, size, seed, area = options.folder / "samples", options.size, options.seed, options.frame_area or area
     if options.source:
         write_document_shards(folder, codec, options.source, options.shards or 1, size, seed, area)
     else:
