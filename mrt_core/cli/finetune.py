@@ -8,13 +8,13 @@ import torch
 from ..documents.atomic import refuse_existing
 from ..errors import MRTError
 from ..qwen_text import load_qwen_text_encoder
-from ..tasks import Task
 from ..training.finetune import Finetuning, finetune
 from ..training.low_rank import LowRankTraining
 from ..training.prompts import write_text_states
 from ..training.sharding import is_first_process
-from ..training.teacher import TASK_SHARES, TeacherTraining
+from ..training.teacher import TeacherTraining
 from .common import DTYPES
+from .shares import add_shares, task_shares
 
 LEARNING_RATES = {True: 1e-4, False: 1e-5}  # of a LoRA; of all weights
 LARGEST_RANK = 1024
@@ -53,8 +53,7 @@ def add_steps(steps, add_step) -> None:
     tune.add_argument(
         "--decay-share", type=float, default=0.0, help="last part of the steps over which the learning rate falls to 0"
     )
-    tune.add_argument("--shares", type=float, nargs=4, default=list(TASK_SHARES.values()), metavar=("T", "I", "A", "R"),
-                      help="of text to layers, image to layers, adding and restyling, default: %(default)s")  # fmt: skip
+    add_shares(tune)
     tune.add_argument("--sharded", action="store_true", help="under torchrun: shard the model over the devices (FSDP2)")
     tune.add_argument(
         "--checkpoint-activations",
@@ -84,7 +83,6 @@ def run_prompts(options: argparse.Namespace) -> None:
 
 def run_finetune(options: argparse.Namespace) -> None:
     refuse_existing(options.output, options.overwrite)
-    shares = (share / sum(options.shares) for share in options.shares)
     rate = options.learning_rate
     training = TeacherTraining(
         steps=options.steps,
@@ -92,7 +90,7 @@ def run_finetune(options: argparse.Namespace) -> None:
         learning_rate=LEARNING_RATES[options.lora_rank is not None] if rate is None else rate,
         decay_share=options.decay_share,
         save_every=options.save_every,
-        shares=dict(zip(Task, shares, strict=True)),
+        shares=task_shares(options),
         matrices=False,
         sharded=options.sharded,
     )

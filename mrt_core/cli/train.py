@@ -13,15 +13,15 @@ from ..components import load_bundled_autoencoder
 from ..designs.generator import DesignSettings
 from ..errors import MRTError
 from ..regions import REGION_MODES, RegionCodec
-from ..tasks import Task
 from ..training import bundle
 from ..training.autoencoder import AutoencoderTraining, finish_autoencoder, train_autoencoder
 from ..training.document_samples import write_document_shards
 from ..training.samples import TRAINING_MIX, write_shards
 from ..training.student import StudentTraining, train_student
-from ..training.teacher import TASK_SHARES, SamplePool, TeacherModel, TeacherTraining, train_teacher
+from ..training.teacher import SamplePool, TeacherModel, TeacherTraining, train_teacher
 from ..training.text import warm_up_text
 from . import finetune
+from .shares import add_shares, task_shares
 
 TINY_FRAME_AREA = 128 * 128  # px
 
@@ -65,7 +65,7 @@ def add_commands(commands) -> None:
     teacher.add_argument("--decay-share", type=float, default=TeacherTraining.decay_share, help="last part of the steps "
                          "over which the learning rate falls to 0, default: %(default)s")  # fmt: skip
 
-    _add_shares(teacher)
+    add_shares(teacher)
     teacher.add_argument(
         "--train-text", action="store_true", help="train the text encoder too; default: it stays as warmed up"
     )
@@ -101,7 +101,7 @@ def add_commands(commands) -> None:
     )
     student.add_argument("--fake-learning-rate", type=float, default=StudentTraining.fake_learning_rate, help="default: "
                          "%(default)s")  # fmt: skip
-    _add_shares(student)
+    add_shares(student)
 
     finish = _step(
         steps, "bundle-student", run_bundle_student, "write a checkpoint of the student, or a LoRA that makes it"
@@ -126,16 +126,6 @@ def _step(steps, name: str, run, text: str) -> argparse.ArgumentParser:
     parser.set_defaults(run=run)
     logging.getLogger("mrt_core.training").setLevel(logging.INFO)
     return parser
-
-
-def _add_shares(parser: argparse.ArgumentParser) -> None:
-    shares = list(TASK_SHARES.values())
-    parser.add_argument("--shares", type=float, nargs=4, default=shares, metavar=("T", "I", "A", "R"),
-                        help="of text to layers, image to layers, adding and restyling, default: %(default)s")  # fmt: skip
-
-
-def _shares(options: argparse.Namespace) -> dict[Task, float]:
-    return dict(zip(Task, (share / sum(options.shares) for share in options.shares), strict=True))
 
 
 def run_autoencoder(options: argparse.Namespace) -> None:
@@ -179,7 +169,7 @@ def run_teacher(options: argparse.Namespace) -> None:
         steps=options.steps,
         batch=options.batch,
         decay_share=options.decay_share,
-        shares=_shares(options),
+        shares=task_shares(options),
         matrices=not options.adamw,
         train_text=options.train_text,
         sharded=options.sharded,
@@ -208,7 +198,7 @@ def run_student(options: argparse.Namespace) -> None:
         shift=options.shift,
         learning_rate=options.learning_rate,
         fake_learning_rate=options.fake_learning_rate,
-        shares=_shares(options),
+        shares=task_shares(options),
     )
     train_student(options.folder / "student", options.folder / "samples", _teacher(options), settings)
 
