@@ -3,8 +3,6 @@
 Needs a ComfyUI, found as tests/comfy finds it (COMFYUI_PATH, the one this pack lies in, or ~/comfy/ComfyUI).
 """
 
-import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,7 +10,8 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1] / "tests" / "comfy"
 sys.path.insert(0, str(TESTS))
 
-from comfy_server import PACK, ComfyMissingError, find_installation, server_environment  # noqa: E402
+from comfy_server import ComfyMissingError, find_installation  # noqa: E402
+from worker import run_worker  # noqa: E402
 
 
 def main() -> None:
@@ -22,11 +21,7 @@ def main() -> None:
         print(f"skipped: {missing}")
         return
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        command = [installation.python, TESTS / "model_worker.py", PACK, report, "timing"]
-        environment = server_environment()
-        subprocess.run(command, cwd=installation.folder, env=environment, check=True, capture_output=True)
-        found = json.loads(report.read_text())
+        found = run_worker(installation, "model_worker.py", Path(folder) / "report.json", "timing")
     print("| | ms per step |\n|---|---|")
     print(f"| MRT Masked-Region Sampler in ComfyUI | {1000 * found['node']:.1f} |")
     print(f"| mrt_core alone | {1000 * found['library']:.1f} |")

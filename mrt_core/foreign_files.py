@@ -3,18 +3,12 @@
 import re
 from collections.abc import Mapping
 
-from .files import SafetensorsHeader, TensorEntry
+from .files import TensorEntry
 
 ZERO_TIMESTEP_MARKER = "__index_timestep_zero__"  # an empty tensor in Qwen-Image-Edit-2511
 ART_MODEL = "ART, the Anonymous Region Transformer"
 CHOOSE = "choose an MRT or Qwen-Image file"
 ARCHITECTURE = "general.architecture"  # a field of GGUF files
-PLAIN_DTYPES = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
-QUANTISED_MARKS = (
-    (re.compile(r"(^|\.)scaled_fp8$|\.scale_weight$"), "scaled fp8"),
-    (re.compile(r"\.(comfy_quant|weight_scale|weight_scale_2)$"), "ComfyUI's mixed format"),
-    (re.compile(r"\.(absmax|quant_map|quant_state\..*)$"), "bitsandbytes"),
-)
 
 # Files that are often taken for a checkpoint: what gives them away, what they are, what to do.
 OTHER_MODELS = (
@@ -59,13 +53,3 @@ def is_mage_flow(tensors: Mapping[str, TensorEntry], prefix: str) -> bool:
     """Whether it is another model whose tensors have Qwen-Image's names: text 2560 wide, tokens of 128 channels."""
     norm, out = (tensors.get(f"{prefix}{name}.weight") for name in ("txt_norm", "proj_out"))
     return norm is not None and out is not None and (norm.shape, out.shape[:1]) == ((2560,), (128,))
-
-
-def quantisation(header: SafetensorsHeader) -> str | None:
-    """The format of a file's quantised weights; None when they are plain numbers."""
-    if "_quantization_metadata" in header.metadata:
-        return "ComfyUI's mixed format"
-    for mark, what in QUANTISED_MARKS:
-        if any(mark.search(name) for name in header.tensors):
-            return what
-    return "/".join(sorted({entry.dtype for entry in header.tensors.values()} - PLAIN_DTYPES)) or None

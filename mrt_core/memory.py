@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .autoencoder import Autoencoder
 from .checkpoint_info import CheckpointInfo
-from .detection import UNFILLED
+from .comparison import UNFILLED
 from .errors import MRTError
 from .geometry import LATENT_PX, TOKEN_PX
 from .regions import MAX_BATCH_PIXELS

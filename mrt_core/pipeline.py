@@ -21,7 +21,6 @@ from .layout import Layout, Region
 from .memory import MemoryPlan, measure_weights, plan_memory, workload
 from .modulation import ModulationTable, modulation_table
 from .placement import UNLIMITED, Placement, free_memory
-from .refinement import match_image
 from .regions import RegionCodec
 from .request import (
     Request,
@@ -31,6 +30,7 @@ from .request import (
     decode_layers,
     encode_clean_slots,
     image_to_layers_request,
+    matched,
     restyle_layers_request,
     slot_latent_shape,
     text_to_layers_request,
@@ -38,7 +38,7 @@ from .request import (
 from .sampling import Denoiser, Progress, SeededNoise, euler, guided, renoise
 from .schedule import shifted_sigmas, teacher_sigmas
 from .sequence import PackedBatch, SampleLayout, pack_samples, patchify, split_slots
-from .tasks import EMPTY_PROMPT, Task
+from .tasks import EMPTY_PROMPT
 from .text import TextEncoder
 from .transformer import Block
 
@@ -159,9 +159,7 @@ class Pipeline:
         with self.placement.lend(plan, self.codec.autoencoder, plan.autoencoder_fits):
             made = [decode_layers(small, split_slots(tokens.float(), small.sample), self.codec) for tokens in packed]
         stacks = [assemble(request, layers, seed) for layers, seed in zip(made, options.seeds, strict=True)]
-        if request.task is Task.IMAGE_TO_LAYERS and options.match_image:
-            return [match_image(stack, request.stack.layers[0].pixels) for stack in stacks]
-        return stacks
+        return [matched(request, stack) for stack in stacks] if options.match_image else stacks
 
     def plan(self, request: Request, options: SamplingOptions) -> MemoryPlan:
         """What lies on the device in a run of `request`; raises MRTError where it takes more memory than there is."""

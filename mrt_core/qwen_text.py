@@ -4,16 +4,17 @@ Given text alone, the language model is a plain Qwen2: its three rotary axes the
 read from local files; nothing here reaches for the network.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import MRTError
-from .files import SafetensorsHeader, read_header, read_tensors
-from .foreign_files import quantisation
+from .weights import WeightSource, open_weights
+from .weights.quantisation import Quantisation, dequantise, find_quantisation, our_name
 
 TEMPLATE_START = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
@@ -90,7 +91,7 @@ def load_qwen_text_encoder(
     dtype: torch.dtype = torch.bfloat16,
     max_tokens: int = 512,
 ) -> QwenTextEncoder:
-    """Load Qwen2.5-VL's language model from local files; its vision tower is left out.
+    """Load Qwen2.5-VL's language model from local files; its vision tower is left out, and fp8 weights become plain ones.
 
     `weights` is one .safetensors file, a folder of shards, or a Qwen-Image folder with `text_encoder` and `tokenizer`
     inside; `tokenizer` is a folder with vocab.json and merges.txt, needed in the first two cases. Raises MRTError.
@@ -105,8 +106,7 @@ def load_qwen_text_encoder(
             f"{weights} comes without a tokenizer; give the tokenizer folder of Qwen-Image or Qwen2.5-VL too"
         )
     reader = _load_tokenizer(transformers, Path(tokenizer))
-    sources = _language_tensors(_weight_files(weights))
-    model = _load_model(transformers, weights, sources, device, dtype)
+    model = _load_model(transformers, weights, open_weights(weights), device, dtype)
     return QwenTextEncoder(model, reader, max_tokens)
 
 
@@ -132,75 +132,72 @@ def _load_tokenizer(transformers: Any, folder: Path) -> Any:
         raise MRTError(f"the tokenizer in {folder} cannot be read ({error}); download it again") from error
 
 
-def _weight_files(weights: Path) -> list[Path]:
-    files = sorted(weights.glob("*.safetensors")) if weights.is_dir() else [weights]
-    if not files:
-        raise MRTError(f"{weights} holds no .safetensors files; give Qwen2.5-VL's file or its text_encoder folder")
-    return files
-
-
-class _Source(NamedTuple):
-    """Where a tensor of the language model is stored."""
-
-    file: Path
-    name: str
-    shape: tuple[int, ...]
-
-
-def _language_tensors(files: list[Path]) -> dict[str, _Source]:
-    """The language model's tensors by their names in Qwen2Model."""
-    stored: dict[str, _Source] = {}
-    for file in files:
-        header = read_header(file)
-        _require_plain(file, header)
-        for name, entry in header.tensors.items():
-            if name in stored:
-                raise MRTError(
-                    f"{name} is in {stored[name].file.name} and in {file.name}; keep one set of shards in the folder"
-                )
-            stored[name] = _Source(file, name, entry.shape)
-    prefix = next((start for start in LANGUAGE_PREFIXES if f"{start}embed_tokens.weight" in stored), None)
+def _load_model(
+    transformers: Any, weights: Path, source: WeightSource, device: str | torch.device, dtype: torch.dtype
+) -> Any:
+    prefix = next((start for start in LANGUAGE_PREFIXES if f"{start}embed_tokens.weight" in source.tensors), None)
     if prefix is None:
         raise MRTError(
-            f"{files[0]} is not Qwen2.5-VL: embed_tokens.weight is missing; give its file or its text_encoder folder"
+            f"{weights} is not Qwen2.5-VL: embed_tokens.weight is missing; give its file or its text_encoder folder"
         )
     parts = tuple(prefix + part for part in LANGUAGE_PARTS)
-    return {name.removeprefix(prefix): source for name, source in stored.items() if name.startswith(parts)}
-
-
-def _require_plain(file: Path, header: SafetensorsHeader) -> None:
-    quantised = quantisation(header)
-    if quantised:
+    names = [name.removeprefix(prefix) for name in source.tensors if name.startswith(parts)]
+    scheme = find_quantisation(source, prefix, names) or Quantisation("plain numbers", {})
+    if scheme.refused:
         raise MRTError(
-            f"{file.name} is quantised as {quantised}, but plain bf16, fp16, fp32 or fp8 weights were expected; "
-            "use the bf16 version of the file"
+            f"{weights.name} is quantised as {scheme}, but plain or fp8 weights were expected; use the bf16 version of the file"
         )
-
-
-def _load_model(
-    transformers: Any, weights: Path, sources: dict[str, _Source], device: str | torch.device, dtype: torch.dtype
-) -> Any:
-    config = _language_config(transformers, weights, {name: source.shape for name, source in sources.items()})
+    shapes = {name: source.tensors[prefix + name].shape for name in names if name not in scheme.sidecars}
+    config = _language_config(transformers, weights, shapes)
     with torch.device("meta"):
         model = transformers.Qwen2Model(config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    wrong = [
-        name
-        for name in expected.keys() | sources.keys()
-        if expected.get(name) != getattr(sources.get(name), "shape", None)
-    ]
+    wrong = {name for name in expected.keys() | shapes.keys() if expected.get(name) != shapes.get(name)}
+    scales = {our_name(name): prefix + name for name in scheme.sidecars}
+    wrong |= {name for name in _scale_names(scheme, expected) if not _is_one_number(source, scales.get(name))}
     if wrong:
         raise MRTError(
             f"{weights} is not a whole Qwen2.5-VL: {len(wrong)} tensors are missing, unknown or of another shape "
             f"({', '.join(sorted(wrong)[:3])}); download it again"
         )
-    state = {}
-    for file in {source.file for source in sources.values()}:
-        names = {source.name: name for name, source in sources.items() if source.file == file}
-        state |= {names[stored]: tensor.to(dtype) for stored, tensor in read_tensors(file, names, device)}
-    model.load_state_dict(state, strict=True, assign=True)
+    model.load_state_dict(
+        _plain_weights(source, prefix, expected, scheme, scales, device, dtype), strict=True, assign=True
+    )
     model.rotary_emb = type(model.rotary_emb)(config=config).to(device)  # its frequencies are computed, not stored
     return model.eval().requires_grad_(False)
+
+
+def _scale_names(scheme: Quantisation, names: Collection[str]) -> list[str]:
+    """The scales that the fp8 weights among `names` must have; a file may describe layers of its vision tower too."""
+    layers = (name for name, layer in scheme.layers.items() if layer.dtype and f"{name}.weight" in names)
+    return [f"{name}.weight_scale" for name in layers]
+
+
+def _is_one_number(source: WeightSource, name: str | None) -> bool:
+    return name is not None and math.prod(source.tensors[name].shape) == 1
+
+
+def _plain_weights(
+    source: WeightSource,
+    prefix: str,
+    names: Collection[str],
+    scheme: Quantisation,
+    scales: Mapping[str | None, str],
+    device: str | torch.device,
+    dtype: torch.dtype,
+) -> dict[str, Tensor]:
+    """The weights `names` as plain numbers, read one at a time; `scales` says where the scales of fp8 layers are."""
+    needed = [scales[name] for name in _scale_names(scheme, names)]
+    numbers = {name: tensor.float().reshape(()) for name, tensor in source.read(needed, device)}
+    state = {}
+    for stored, tensor in source.read([prefix + name for name in names], device):
+        name = stored.removeprefix(prefix)
+        layer = name.removesuffix(".weight")
+        if layer in scheme.layers:
+            scale = numbers.get(scales.get(f"{layer}.weight_scale", ""))
+            tensor = dequantise(tensor, scheme.layers[layer], scale, source.tensors[stored].shape, dtype)
+        state[name] = tensor.to(dtype)
+    return state
 
 
 def _language_config(transformers: Any, weights: Path, shapes: dict[str, tuple[int, ...]]) -> Any:

@@ -15,6 +15,7 @@ from .errors import MRTError
 from .geometry import Box, covers, frame_box, token_box_pixels
 from .layers import Layer, LayerStack
 from .layout import Layout, Region
+from .refinement import match_image
 from .regions import RegionCodec, places, slot_pixels
 from .scaling import bucket_frame, enlarge, scale_assets, scale_layout, scale_stack, working_frame
 from .sequence import Role, SampleLayout, Slot
@@ -157,6 +158,11 @@ def assemble(request: Request, made: Mapping[int, Layer], seed: int | None = Non
     metadata = {"task": str(request.task), "prompt": request.prompt}
     metadata |= {} if seed is None else {"seed": seed}
     return LayerStack(request.layout.frame, tuple(layers[index] for index in range(len(regions))), metadata)
+
+
+def matched(request: Request, stack: LayerStack) -> LayerStack:
+    """The layers of an image made to show that image together (see `refinement`); those of other tasks as they are."""
+    return match_image(stack, request.stack.layers[0].pixels) if request.task is Task.IMAGE_TO_LAYERS else stack
 
 
 def whole_pixels(box: Box) -> Box:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-Denoiser = Callable[[Tensor, float], Tensor]
+Denoiser = Callable[[Tensor, float | Tensor], Tensor]
 Progress = Callable[[int, int, Tensor], None]  # steps done, steps in all, the current estimate of x0 (M, 64)
 
 
@@ -34,8 +34,11 @@ def renoise(
     return x
 
 
-def guided(conditional: Denoiser, negative: Denoiser, scale: float, renormalise: bool = True) -> Denoiser:
-    """True classifier-free guidance; renormalised, each token keeps the norm of its conditional velocity (spec 1.8)."""
+def guided(conditional: Denoiser, negative: Denoiser, scale: float | Tensor, renormalise: bool = True) -> Denoiser:
+    """True classifier-free guidance; renormalised, each token keeps the norm of its conditional velocity (spec 1.8).
+
+    `scale` may differ from token to token, as (M, 1).
+    """
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         positive = conditional(x, sigma)

@@ -14,6 +14,7 @@ from comfy.quant_ops import QuantizedLayout, QuantizedTensor, register_layout_cl
 from comfy_kitchen.tensor import BaseLayoutParams
 from torch import Tensor, nn
 
+from ..mrt_core.errors import MRTError
 from ..mrt_core.weights.gguf_blocks import BLOCK_FORMATS, unpack_blocks
 from ..mrt_core.weights.quantisation import LayerFormat
 
@@ -32,7 +33,10 @@ class BlocksLayout(QuantizedLayout):
 
     @classmethod
     def quantize(cls, tensor: Tensor, **kwargs):
-        raise NotImplementedError("weights cannot be packed into GGUF blocks here")
+        raise MRTError(
+            f"a weight of shape {tuple(tensor.shape)} was to be packed into GGUF blocks, which are only read here; keep the "
+            "weight plain, or use an fp8 checkpoint"
+        )
 
     @classmethod
     def dequantize(cls, qdata: Tensor, params: Params) -> Tensor:

@@ -10,12 +10,16 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..mrt_core.checkpoint_info import SOLVERS, Sampling
+from ..mrt_core.detection import INFO_KEY
 from ..mrt_core.errors import MRTError
+from ..mrt_core.lora.student import sampling_from_json
 from ..mrt_core.pipeline import SamplingOptions, noise_levels
 from ..mrt_core.sampling import renormalised
 from ..mrt_core.sequence import patchify, unpatchify
 from .diffusion_model import MRTModel
 from .region_latents import JOB, RUN, RegionJob
+
+LORA_METADATA = "lora_metadata"  # where ComfyUI keeps it on a MODEL
 
 
 class MaskedRegionSampler(io.ComfyNode):
@@ -31,7 +35,7 @@ class MaskedRegionSampler(io.ComfyNode):
             "a distilled student, unless they are set here.",
             search_aliases=["layer sampler", "region sampler"],
             inputs=[
-                io.Model.Input("model", tooltip="From Load MRT Model."),
+                io.Model.Input("model", tooltip="From Load MRT Model, with LoRAs if you like; a student's comes last."),
                 io.Conditioning.Input("positive", tooltip="From a Region Latents node."),
                 io.Conditioning.Input(
                     "negative", tooltip="From a Region Latents node; it counts where cfg is above 1."
@@ -134,7 +138,13 @@ def _settings(model, job: RegionJob) -> Sampling:
             f"the latent was laid out for another kind of model, {job.sampled.arrangement} and not {info.arrangement}; connect "
             "the sampler's model to the model input of the Region Latents node too"
         )
-    return info.sampling_for(task)
+    return _student_sampling(model) or info.sampling_for(task)
+
+
+def _student_sampling(model) -> Sampling | None:
+    """How the student whose LoRA is on the model is sampled; of several LoRAs, ComfyUI keeps the last one's metadata."""
+    metadata = model.get_attachment(LORA_METADATA) or {}
+    return sampling_from_json(metadata[INFO_KEY]) if INFO_KEY in metadata else None
 
 
 def _sampler(solver: str, samples, seed: int) -> comfy.samplers.KSAMPLER:

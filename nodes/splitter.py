@@ -8,13 +8,11 @@ import torch
 from comfy_api.latest import UI, io
 from torch import Tensor
 
-from ..mrt_core import refinement
 from ..mrt_core.errors import MRTError
 from ..mrt_core.geometry import frame_box
 from ..mrt_core.layers import Layer, LayerStack, composite, crop_to_content, paste, unpremultiply
 from ..mrt_core.regions import REGION_MODES
-from ..mrt_core.request import assemble, decode_layers
-from ..mrt_core.tasks import Task
+from ..mrt_core.request import assemble, decode_layers, matched
 from .autoencoder import region_codec
 from .convert import pixels_to_image, stack_to_layers
 from .region_latents import RUN, RegionJob
@@ -82,8 +80,8 @@ class LayerSplitter(io.ComfyNode):
     ) -> io.NodeOutput:
         job = region_job(latent)
         stack = split(latent, job, vae, batch_index, region_mode)
-        if match_image and job.asked.task is Task.IMAGE_TO_LAYERS:
-            stack = refinement.match_image(stack, job.asked.stack.layers[0].pixels)
+        if match_image:
+            stack = matched(job.asked, stack)
         blank = blank_layers(stack)
         if blank:
             log.warning("Blank layers: %s", ", ".join(blank))

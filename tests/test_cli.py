@@ -12,6 +12,7 @@ from PIL import Image
 from mrt_core.checkpoint import save_checkpoint
 from mrt_core.cli import main
 from mrt_core.documents import load, save
+from mrt_core.evaluation.class_probe import ClassProbe, save_probe
 from mrt_core.layers import composite
 from mrt_core.layout_json import layout_to_json
 from mrt_core.training import bundle
@@ -56,7 +57,9 @@ def test_help_lists_every_command(capsys):
     assert all(f"\n    {command} " in output for command in COMMANDS)
 
 
-@pytest.mark.parametrize("line", ["text", "image", "add", "restyle", "train autoencoder", "train bundle"])
+@pytest.mark.parametrize(
+    "line", ["text", "image", "add", "restyle", "train autoencoder", "train bundle", "train student"]
+)
 def test_help_of_a_command(capsys, line):
     with pytest.raises(SystemExit) as caught:
         main([*line.split(), "--help"])
@@ -175,10 +178,44 @@ def test_evaluate_writes_its_figures(folder, capsys):
     assert out.count("\n") == 2 + 4 + 2  # head, tasks with the other prompt and overall, baselines
 
 
+def test_evaluate_adds_tables(folder, capsys):
+    save_probe(ClassProbe(), Path("probe.safetensors"))
+    extra = "--layerd --bands --jitter 8 --probes probe.safetensors --autoencoder --json more.json"
+    options = "--checkpoint tiny.safetensors --device cpu --steps 1 --cfg 1"
+    status, out, _ = run(capsys, f"evaluate --designs 1 --tasks image_to_layers restyle_layers {extra} {options}")
+    assert status == 0
+    report = json.loads(Path("more.json").read_text(encoding="utf-8"))
+    assert set(report) == {
+        "designs", "tasks", "baselines", "overall", "restyling", "layerd", "bands", "jitter", "probes", "autoencoder"
+    }  # fmt: skip
+    assert set(report["restyling"]) == {"restyle_layers"}
+    names = {"image_to_layers", "image_to_layers_matched", "image_to_layers baseline: opaque crops"}
+    assert set(report["layerd"]) == names and all(len(levels) == 6 for levels in report["layerd"].values())
+    assert len(report["bands"]) == 8 and set(report["jitter"]) == {
+        "boxes up to 8 px off", "boxes up to 8 px off, matched"
+    }  # fmt: skip
+    assert len(report["probes"]) == 4 and len(report["autoencoder"]) == 4
+    for title in (
+        "Restyling",
+        "LayerD protocol",
+        "number of layers",
+        "inexact boxes",
+        "What boxes show",
+        "The autoencoder",
+    ):
+        assert out.count(title) == 1
+    status, out, _ = run(capsys, f"evaluate --designs 1 --tasks --jitter 2 --json less.json {options}")
+    assert status == 0 and "restyle" not in out
+    assert set(json.loads(Path("less.json").read_text(encoding="utf-8"))) == {"designs", "jitter"}
+
+
 # Mistakes
 
 
 MISTAKES = {
+    "evaluate --tasks add_layers --layerd": "--layerd measures image_to_layers, which --tasks leaves out",
+    "evaluate --tasks --jitter 0": "--jitter 0 moves no box",
+    "evaluate --tasks --probes tiny.safetensors --checkpoint tiny.safetensors": "is not a probe for the present",
     "layout nothing.json": "nothing.json",
     "layout broken.json": "not valid JSON at line 1",
     "layout image.png": "not UTF-8",
@@ -206,6 +243,8 @@ MISTAKES = {
     "restyle stack.psd --layer dog -o out.psd": 'there is no layer named "dog"',
     "restyle stack.psd --layer cat --asset fake.png -o out.psd": "fake.png cannot be read as an image",
     "train bundle --run nowhere -o out.safetensors": "does not exist",
+    "train student --run nowhere": "teacher/state.safetensors does not exist",
+    "train bundle-student --run nowhere -o out.safetensors": "teacher/state.safetensors does not exist",
 }
 
 

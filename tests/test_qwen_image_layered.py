@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from given_text import GivenText
 from PIL import Image
 
 from mrt_core.autoencoder import Autoencoder
@@ -31,20 +32,6 @@ AREA = 80 * 80  # px; the public pipeline knows 640 and 1024 alone, so its sizes
 STEPS = 10
 TEXT_WIDTH = 40
 SIZES = {"num_layers": 2, "num_heads": 2, "head_dim": 32, "text_dim": TEXT_WIDTH, "rope_axes": (8, 12, 12)}
-
-
-class KnownText(torch.nn.Module):
-    """Text states that are given: what diffusers' pipeline gets as prompt embeddings."""
-
-    def __init__(self, states: dict[str, torch.Tensor]):
-        super().__init__()
-        self.states = states
-
-    def encode_prompts(self, prompts):
-        return [self.states[prompt] for prompt in prompts]
-
-    def caption_indices(self, prompts):
-        return None
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +78,7 @@ def ours(reference, text):
         arrangement=Arrangement.QWEN_IMAGE_LAYERED,
     )  # fmt: skip
     checkpoint = Checkpoint(transformer.eval(), autoencoder.eval(), None, info)
-    return Pipeline(checkpoint, KnownText(text), RegionCodec(autoencoder, info.region_mode))
+    return Pipeline(checkpoint, GivenText(text), RegionCodec(autoencoder, info.region_mode))
 
 
 def picture(width: int, height: int) -> np.ndarray:

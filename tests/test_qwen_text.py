@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from quantised_files import save_fp8
 from qwen_files import tiny_qwen, write_tokenizer
 from safetensors.torch import load_file, save_file
 
@@ -111,8 +112,34 @@ def test_folders_of_shards_load(reference, encoder, tokenizer_folder, tmp_path):
     assert not loaded.model.norm.weight.requires_grad
     assert torch.equal(loaded.model.norm.weight, encoder.model.norm.weight.bfloat16())
     save_file(dict(tensors[:3]), folder / "copy.safetensors")
-    with pytest.raises(MRTError, match="keep one set of shards"):
+    with pytest.raises(MRTError, match=r"3 .safetensors files .* one model, whole or in shards, was expected"):
         load_qwen_text_encoder(folder.parent)
+
+
+@pytest.mark.parametrize("scheme", ["scaled", "layers", "metadata"])
+def test_fp8_weights_become_the_plain_ones_that_they_stand_for(weights_file, tokenizer_folder, tmp_path, scheme):
+    save_fp8(tmp_path / "fp8.safetensors", load_file(weights_file), scheme)
+    loaded = load_qwen_text_encoder(tmp_path / "fp8.safetensors", tokenizer_folder, dtype=torch.float32).model
+    stands_for = save_fp8(tmp_path / "again.safetensors", load_file(weights_file), scheme)
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, stands_for[f"model.{name}"]), name
+
+
+def test_a_scale_that_is_missing_is_named(weights_file, tokenizer_folder, tmp_path):
+    save_fp8(tmp_path / "whole.safetensors", load_file(weights_file), "layers")
+    state = load_file(tmp_path / "whole.safetensors")
+    del state["model.layers.1.mlp.up_proj.weight_scale"]
+    save_file(state, tmp_path / "wrong.safetensors")
+    with pytest.raises(MRTError, match=r"1 tensors are .*layers.1.mlp.up_proj.weight_scale"):
+        load_qwen_text_encoder(tmp_path / "wrong.safetensors", tokenizer_folder)
+
+
+def test_unknown_schemes_are_refused_by_name(weights_file, tokenizer_folder, tmp_path):
+    state = load_file(weights_file)
+    state["model.layers.0.mlp.up_proj.weight.absmax"] = torch.ones(4)
+    save_file(state, tmp_path / "4bit.safetensors")
+    with pytest.raises(MRTError, match="quantised as bitsandbytes, but plain or fp8 weights were expected"):
+        load_qwen_text_encoder(tmp_path / "4bit.safetensors", tokenizer_folder)
 
 
 def test_foreign_tokenizer_is_refused(encoder, tokenizer_folder, tmp_path):
@@ -128,7 +155,7 @@ def test_paths_and_files_that_do_not_fit(weights_file, tokenizer_folder, tmp_pat
         load_qwen_text_encoder(weights_file)
     with pytest.raises(MRTError, match="is not a Qwen tokenizer folder"):
         load_qwen_text_encoder(weights_file, tmp_path)
-    with pytest.raises(MRTError, match="holds no .safetensors files"):
+    with pytest.raises(MRTError, match="0 .safetensors files"):
         load_qwen_text_encoder(tmp_path, tokenizer_folder)
     with pytest.raises(MRTError, match="does not exist"):
         load_qwen_text_encoder("Qwen/Qwen2.5-VL-7B-Instruct", tokenizer_folder)
@@ -142,7 +169,6 @@ def test_paths_and_files_that_do_not_fit(weights_file, tokenizer_folder, tmp_pat
         (lambda state: state.pop("model.layers.1.mlp.up_proj.weight"), r"1 tensors are .*layers.1.mlp.up_proj.weight"),
         (lambda state: state.update({"model.norm.bias": torch.zeros(2)}), r"1 tensors are .*norm.bias"),
         (lambda state: state.update({"model.layers.0.self_attn.q_proj.weight": torch.zeros(8, 256)}), "heads of 128"),
-        (lambda state: state.update({"scaled_fp8": torch.zeros(2)}), "quantised as scaled fp8"),
     ],
 )
 def test_weights_that_do_not_fit(weights_file, tokenizer_folder, tmp_path, change, message):

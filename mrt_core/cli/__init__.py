@@ -4,24 +4,34 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from ..errors import MRTError
-from . import demo, describe, evaluate, make, train
+
+MODULES = {  # which of this package has a command
+    "text": "make", "image": "make", "add": "make", "restyle": "make", "inspect": "describe", "layout": "draw",
+    "evaluate": "evaluate", "train": "train", "demo": "demo",
+}  # fmt: skip
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; every command sets `run`, a function of the parsed arguments."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser of `command`, or of all of them; each sets `run`, a function of the parsed arguments.
+
+    Only what a command needs is imported: training's packages alone take longer than `mrt inspect`.
+    """
     parser = argparse.ArgumentParser(prog="mrt", description="Make and edit layered, transparent images with MRT.")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what happens")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (make, describe, evaluate, train, demo):
-        module.add_commands(commands)
+    for name in dict.fromkeys([MODULES[command]] if command in MODULES else MODULES.values()):
+        import_module(f".{name}", __package__).add_commands(commands)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for bad input, 130 when interrupted."""
-    options = build_parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = next((argument for argument in arguments if not argument.startswith("-")), None)
+    options = build_parser(command).parse_args(arguments)
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(asctime)s %(message)s")
     try:
         options.run(options)

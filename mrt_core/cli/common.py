@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ..errors import MRTError
 from ..layout import MAX_FRAME_SIDE, MIN_FRAME_SIDE
 from ..lora import apply_loras, read_lora, student_info
+from ..memory import read_size
 from ..pipeline import Pipeline, SamplingOptions
 from ..regions import REGION_MODES
 
@@ -23,7 +24,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """--checkpoint, --vae, --text-encoder, --tokenizer, --lora, --device, --dtype, --region-mode."""
+    """--checkpoint, --vae, --text-encoder, --tokenizer, --lora, --device, --dtype, --region-mode, --memory."""
     parser.add_argument(
         "--checkpoint", metavar="FILE", help="a checkpoint, a file or folder; default: the bundled mrt-tiny"
     )
@@ -45,6 +46,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--region-mode", choices=REGION_MODES, help="how regions are decoded; default: the checkpoint's"
+    )
+    parser.add_argument(
+        "--memory", metavar="SIZE", help="memory of the device to use at most, such as 12GB; default: what is free"
     )
 
 
@@ -68,8 +72,8 @@ def load_pipeline(options: argparse.Namespace) -> Pipeline:
     """The pipeline that the model options ask for, with its LoRAs applied."""
     files = [split_strength(text) for text in options.lora]
     parts = {"autoencoder": options.vae, "text_encoder": options.text_encoder, "tokenizer": options.tokenizer}
-    dtype = DTYPES[options.dtype]
-    pipeline = Pipeline.load(options.checkpoint, options.device, dtype, options.region_mode, **parts)
+    dtype, memory = DTYPES[options.dtype], None if options.memory is None else read_size(options.memory)
+    pipeline = Pipeline.load(options.checkpoint, options.device, dtype, options.region_mode, memory, **parts)
     loras = [(read_lora(path, pipeline.info.transformer), strength) for path, strength in files]
     pipeline.info = student_info(pipeline.info, loras)
     apply_loras(pipeline.transformer, loras)

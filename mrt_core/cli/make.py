@@ -13,9 +13,7 @@ from ..layers import LayerStack
 from ..layout import Layout, Region, full_frame_layout
 from ..layout_boxes import layout_from_any
 from ..layout_json import decode_json, load_layout, read_json_file
-from ..memory import read_size
 from ..pipeline import Pipeline, SamplingOptions
-from ..placement import Placement
 from ..request import with_background
 from ..scaling import resize
 from ..subdivision import find_layer, replace_layer
@@ -62,9 +60,6 @@ def _command(commands, name: str, run: Callable, text: str) -> argparse.Argument
     parser.add_argument("--seed", type=int, nargs="+", default=[0], help="one result per seed")
     add_sampling_options(parser)
     add_model_options(parser)
-    parser.add_argument(
-        "--memory", metavar="SIZE", help="memory of the device to use at most, such as 12GB; default: what is free"
-    )
     return parser
 
 
@@ -83,10 +78,7 @@ def _make(
     paths = _output_paths(options)
     for path in paths:
         check_destination(path, options.overwrite)
-    memory = None if options.memory is None else read_size(options.memory)
     pipeline = load_pipeline(options)
-    if memory:
-        pipeline.placement = Placement(pipeline.placement.device, memory)
     with progress_bar(sampling_options(options, tuple(options.seed)), title) as sampling:
         stacks = task(pipeline, sampling)
     for stack, path in zip(stacks, paths, strict=True):

@@ -1,6 +1,6 @@
 """`mrt train`: the small checkpoint from nothing, in five steps; the long ones can be interrupted and resumed.
 
-autoencoder -> samples -> text -> teacher -> bundle, all in one run folder.
+autoencoder -> samples -> text -> teacher -> bundle, all in one run folder; and from the teacher on student -> bundle-student.
 """
 
 import argparse
@@ -13,8 +13,10 @@ from ..regions import REGION_MODES, RegionCodec
 from ..tasks import Task
 from ..training import bundle
 from ..training.autoencoder import AutoencoderTraining, finish_autoencoder, train_autoencoder
+from ..training.document_samples import write_document_shards
 from ..training.samples import TRAINING_MIX, write_shards
-from ..training.teacher import TASK_SHARES, SamplePool, TeacherTraining, train_teacher
+from ..training.student import StudentTraining, train_student
+from ..training.teacher import TASK_SHARES, SamplePool, TeacherModel, TeacherTraining, train_teacher
 from ..training.text import warm_up_text
 
 TINY_FRAME_AREA = 128 * 128  # px
@@ -34,7 +36,11 @@ def add_commands(commands) -> None:
     autoencoder.add_argument("--device", default="cpu")
 
     samples = _step(steps, "samples", run_samples, "draw designs, encode them and write shards")
-    samples.add_argument("--shards", type=int, default=40)
+    samples.add_argument(
+        "--from", dest="source", type=Path, metavar="FOLDER", help="make samples of the .psd, .psb and .ora files in FOLDER "
+        "in place of synthetic designs; layers are captioned with their names"
+    )  # fmt: skip
+    samples.add_argument("--shards", type=int, help="default: 40, or 1 with --from")
     samples.add_argument("--size", type=int, default=500, help="samples per shard, default: %(default)s")
     samples.add_argument("--seed", type=int, default=0)
     samples.add_argument("--region-mode", choices=REGION_MODES, default="crop")
@@ -52,9 +58,7 @@ def add_commands(commands) -> None:
     teacher.add_argument("--decay-share", type=float, default=TeacherTraining.decay_share, help="last part of the steps "
                          "over which the learning rate falls to 0, default: %(default)s")  # fmt: skip
 
-    shares = list(TASK_SHARES.values())
-    teacher.add_argument("--shares", type=float, nargs=4, default=shares, metavar=("T", "I", "A", "R"),
-                         help="of text to layers, image to layers, adding and restyling, default: %(default)s")  # fmt: skip
+    _add_shares(teacher)
     teacher.add_argument(
         "--train-text", action="store_true", help="train the text encoder too; default: it stays as warmed up"
     )
@@ -72,6 +76,34 @@ def add_commands(commands) -> None:
 
     finish.add_argument("--image-steps", type=int, default=4, help="steps of image to layers, default: %(default)s")
 
+    student = _step(
+        steps, "student", run_student, "distil the teacher into a student of few steps; works under torchrun"
+    )
+    student.add_argument("--steps", type=int, default=StudentTraining.steps, help="updates, default: %(default)s")
+    student.add_argument("--batch", type=int, default=StudentTraining.batch, help="samples per device and step")
+    student.add_argument("--fake-updates", type=int, default=StudentTraining.fake_updates, help="of the fake score per "
+                         "update of the student, default: %(default)s")  # fmt: skip
+    student.add_argument("--cfg", type=float, default=StudentTraining.cfg, help="the teacher's guidance, in all tasks but "
+                         "image to layers, default: %(default)s")  # fmt: skip
+    student.add_argument("--student-steps", type=int, default=StudentTraining.student_steps, help="sampling steps to train "
+                         "for, and for twice as many, default: %(default)s")  # fmt: skip
+    student.add_argument("--shift", type=float, default=StudentTraining.shift, help="of the sampling schedule, default: "
+                         "%(default)s")  # fmt: skip
+    student.add_argument(
+        "--learning-rate", type=float, default=StudentTraining.learning_rate, help="default: %(default)s"
+    )
+    student.add_argument("--fake-learning-rate", type=float, default=StudentTraining.fake_learning_rate, help="default: "
+                         "%(default)s")  # fmt: skip
+    _add_shares(student)
+
+    finish = _step(
+        steps, "bundle-student", run_bundle_student, "write a checkpoint of the student, or a LoRA that makes it"
+    )
+    finish.add_argument("-o", "--output", required=True, metavar="FILE")
+    finish.add_argument("--lora-rank", type=int, metavar="RANK", help="write a LoRA for the teacher's checkpoint")
+    finish.add_argument("--region-mode", choices=REGION_MODES, default="crop")
+    finish.add_argument("--image-steps", type=int, default=4, help="steps of image to layers, default: %(default)s")
+
     unpack = _step(steps, "unpack", run_unpack, "start a run folder from a bundled checkpoint, to train it further")
     unpack.add_argument("checkpoint", type=Path)
 
@@ -87,6 +119,16 @@ def _step(steps, name: str, run, text: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_shares(parser: argparse.ArgumentParser) -> None:
+    shares = list(TASK_SHARES.values())
+    parser.add_argument("--shares", type=float, nargs=4, default=shares, metavar=("T", "I", "A", "R"),
+                        help="of text to layers, image to layers, adding and restyling, default: %(default)s")  # fmt: skip
+
+
+def _shares(options: argparse.Namespace) -> dict[Task, float]:
+    return dict(zip(Task, (share / sum(options.shares) for share in options.shares), strict=True))
+
+
 def run_autoencoder(options: argparse.Namespace) -> None:
     settings = AutoencoderTraining(steps=options.steps, batch=options.batch)
     train_autoencoder(options.folder / "autoencoder", settings, options.width, options.device)
@@ -96,8 +138,12 @@ def run_autoencoder(options: argparse.Namespace) -> None:
 def run_samples(options: argparse.Namespace) -> None:
     autoencoder = bundle.load_trained_autoencoder(options.folder / "autoencoder").to(options.device)
     codec = RegionCodec(autoencoder, options.region_mode)
-    settings = DesignSettings(frame_area=options.frame_area, mix=TRAINING_MIX)
-    write_shards(options.folder / "samples", codec, options.shards, options.size, options.seed, settings)
+    folder, size, seed, area = options.folder / "samples", options.size, options.seed, options.frame_area
+    if options.source:
+        write_document_shards(folder, codec, options.source, options.shards or 1, size, seed, area)
+    else:
+        settings = DesignSettings(frame_area=area, mix=TRAINING_MIX)
+        write_shards(folder, codec, options.shards or 40, size, seed, settings)
 
 
 def run_text(options: argparse.Namespace) -> None:
@@ -115,7 +161,7 @@ def run_teacher(options: argparse.Namespace) -> None:
         steps=options.steps,
         batch=options.batch,
         decay_share=options.decay_share,
-        shares=dict(zip(Task, (share / sum(options.shares) for share in options.shares), strict=True)),
+        shares=_shares(options),
         matrices=not options.adamw,
         train_text=options.train_text,
         sharded=options.sharded,
@@ -126,13 +172,46 @@ def run_teacher(options: argparse.Namespace) -> None:
 
 
 def run_bundle(options: argparse.Namespace) -> None:
-    tokenizer = bundle.learned_tokenizer(options.folder, DesignSettings(frame_area=options.frame_area))
     sampling = Sampling(steps=options.sampling_steps, cfg=options.cfg, shift=options.shift)
     image_sampling = Sampling(steps=options.image_steps, cfg=1.0, shift=options.shift)
     settings = {"sampling": sampling, "image_sampling": image_sampling, "frame_area": options.frame_area}
-    teacher = bundle.new_teacher(tokenizer)
+    teacher = _teacher(options)
     bundle.write_checkpoint(options.output, options.folder, teacher, region_mode=options.region_mode, **settings)
     print(options.output)
+
+
+def run_student(options: argparse.Namespace) -> None:
+    settings = StudentTraining(
+        steps=options.steps,
+        batch=options.batch,
+        fake_updates=options.fake_updates,
+        cfg=options.cfg,
+        student_steps=options.student_steps,
+        shift=options.shift,
+        learning_rate=options.learning_rate,
+        fake_learning_rate=options.fake_learning_rate,
+        shares=_shares(options),
+    )
+    train_student(options.folder / "student", options.folder / "samples", _teacher(options), settings)
+
+
+def run_bundle_student(options: argparse.Namespace) -> None:
+    teacher = _teacher(options)
+    if options.lora_rank is not None:
+        error = bundle.write_student_lora(options.output, options.folder, teacher, options.lora_rank)
+        print(f"{options.output}: misses {error:.1%} of the difference between student and teacher")
+        return
+    settings = {"region_mode": options.region_mode, "frame_area": options.frame_area}
+    bundle.write_student(options.output, options.folder, teacher, image_steps=options.image_steps, **settings)
+    print(options.output)
+
+
+def _teacher(options: argparse.Namespace) -> TeacherModel:
+    """The trained teacher of the run folder."""
+    tokenizer = bundle.learned_tokenizer(options.folder, DesignSettings(frame_area=options.frame_area))
+    teacher = bundle.new_teacher(tokenizer)
+    bundle.load_teacher(options.folder, teacher)
+    return teacher
 
 
 def run_unpack(options: argparse.Namespace) -> None:

@@ -33,18 +33,20 @@ class ElementMix(NamedTuple):
 
 
 EVEN_MIX = ElementMix()
+DRAWINGS_TRIED = 20
 
 
 def draw_artwork(rng: np.random.Generator, size: int, held_out: bool, common: float, ground: Ground) -> Drawing:
-    """A legible drawing scaled so that its longer side is `size` px; with chance `common` one of the common drawings."""
+    """A drawing scaled so that its longer side is `size` px; with chance `common` one of the common drawings.
+
+    Of DRAWINGS_TRIED at random it is the first legible one, or else, where style and background hide them all, the last.
+    """
     drawings = load_common_artwork() if common and rng.random() < common else load_artwork(held_out)
-    finish = pick_finish(rng, SEMI_TRANSPARENT_SHARE, SOFT_SHARE)
-    drawing = drawings[int(rng.integers(len(drawings)))]
-    while not ground.is_legible(drawing.color, finish.opacity):
-        drawing, finish = (
-            drawings[int(rng.integers(len(drawings)))],
-            pick_finish(rng, SEMI_TRANSPARENT_SHARE, SOFT_SHARE),
-        )
+    for _ in range(DRAWINGS_TRIED):
+        drawing = drawings[int(rng.integers(len(drawings)))]
+        finish = pick_finish(rng, SEMI_TRANSPARENT_SHARE, SOFT_SHARE)
+        if ground.is_legible(drawing.color, finish.opacity):
+            break
     image = drawing.premultiplied
     scale = size / max(image.size)
     target = (max(4, round(image.width * scale)), max(4, round(image.height * scale)))

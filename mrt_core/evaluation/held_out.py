@@ -5,8 +5,9 @@ sees. Layer metrics count foreground layers alone, and in the editing tasks the 
 its box would only flatter them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,11 +18,14 @@ from ..refinement import match_image
 from ..request import Request
 from ..tasks import Task, default_prompt
 from . import metrics
+from .tables import markdown
 
 HELD_OUT_SEED = 1
 MATCHED = "image_to_layers_matched"  # image to layers, refined to show the image together
 OTHER_PROMPT = "text_to_layers_other_prompt"  # text to layers with another design's prompt: what text is worth
 METRICS = ("merged_psnr", "merged_ssim", "layer_psnr", "alpha_soft_iou", "rgb_l1")
+HEADS = ("merged PSNR (dB)", "merged SSIM", "layer PSNR (dB)", "alpha soft IoU", "RGB L1")
+DIGITS = (2, 3, 2, 3, 3)
 
 Scores = dict[str, float]
 
@@ -55,6 +59,19 @@ class Case:
             assets = {index: design.assets[index] for index in self.targets}
         prompt = default_prompt(self.task, design.layout, self.targets)
         return Request(self.task, design.layout, stack, prompt, self.targets, assets)
+
+
+class Outcome(NamedTuple):
+    """What came of one case: `name` is its task, MATCHED or OTHER_PROMPT, `index` the number of its design."""
+
+    name: str
+    index: int
+    case: Case
+    stack: LayerStack
+
+    @property
+    def scores(self) -> Scores:
+        return score(self.case, self.stack)
 
 
 def held_out_design(index: int, frame_area: int) -> Design:
@@ -101,27 +118,31 @@ def empty_layers(case: Case) -> LayerStack:
 BASELINES: dict[str, Callable[[Case], LayerStack]] = {"opaque crops": opaque_crops, "empty layers": empty_layers}
 
 
-def evaluate(
-    pipeline: Pipeline, designs: int, tasks: Sequence[Task], options: SamplingOptions
-) -> Iterator[tuple[str, int, Scores]]:
-    """(task, MATCHED or OTHER_PROMPT; design number; scores) as they come; design i is sampled with seed i.
+def evaluate(pipeline: Pipeline, designs: int, tasks: Sequence[Task], options: SamplingOptions) -> Iterator[Outcome]:
+    """The outcomes of every task on the first `designs` held-out designs, as they come; design i is sampled with seed i.
 
     A task's layers are judged as the model makes them. MATCHED has those of image to layers after `match_image`;
     OTHER_PROMPT those of text to layers where the prompt is that of the next design.
     """
-    options = replace(options, match_image=False)
     for task in tasks:
         for index in range(designs):
-            case, seeded = held_out_case(index, task, pipeline.info.frame_area), replace(options, seeds=(index,))
+            case = held_out_case(index, task, pipeline.info.frame_area)
             request = case.request()
-            (stack,) = pipeline.run(request, seeded)
-            yield task, index, score(case, stack)
+            stack = sample(pipeline, request, index, options)
+            yield Outcome(task, index, case, stack)
             if task is Task.IMAGE_TO_LAYERS:
-                yield MATCHED, index, score(case, match_image(stack, request.stack.layers[0].pixels))
+                yield Outcome(MATCHED, index, case, match_image(stack, request.stack.layers[0].pixels))
             elif task is Task.TEXT_TO_LAYERS:
                 other = held_out_case(index + 1, task, pipeline.info.frame_area).request().prompt
-                (stack,) = pipeline.run(replace(request, prompt=other), seeded)
-                yield OTHER_PROMPT, index, score(case, stack)
+                yield Outcome(
+                    OTHER_PROMPT, index, case, sample(pipeline, replace(request, prompt=other), index, options)
+                )
+
+
+def sample(pipeline: Pipeline, request: Request, seed: int, options: SamplingOptions) -> LayerStack:
+    """The stack that the model itself makes of a request with one seed, not matched to an image."""
+    (stack,) = pipeline.run(request, replace(options, seeds=(seed,), match_image=False))
+    return stack
 
 
 def evaluate_baselines(designs: int, frame_area: int) -> dict[str, Scores]:
@@ -130,12 +151,10 @@ def evaluate_baselines(designs: int, frame_area: int) -> dict[str, Scores]:
     return {name: mean_scores([score(case, baseline(case)) for case in cases]) for name, baseline in BASELINES.items()}
 
 
-def markdown_table(rows: dict[str, Scores]) -> str:
+def markdown_table(rows: Mapping[str, Scores]) -> str:
     """A Markdown table with one row per entry and one column per metric."""
-    head = "| | merged PSNR (dB) | merged SSIM | layer PSNR (dB) | alpha soft IoU | RGB L1 |\n|---|---|---|---|---|---|"
-    digits = (2, 3, 2, 3, 3)
-    lines = [
-        f"| {name} | " + " | ".join(f"{scores[metric]:.{d}f}" for metric, d in zip(METRICS, digits, strict=True)) + " |"
+    cells = {
+        name: [f"{scores[metric]:.{d}f}" for metric, d in zip(METRICS, DIGITS, strict=True)]
         for name, scores in rows.items()
-    ]
-    return "\n".join([head, *lines])
+    }
+    return markdown(HEADS, cells)

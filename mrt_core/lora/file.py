@@ -14,7 +14,7 @@ from ..errors import MRTError
 from ..files import SafetensorsHeader, read_header, read_tensors, save_atomically
 from ..transformer import TransformerConfig
 from .match import LoraMatch, match_layers
-from .names import ALPHA_SUFFIX, SAVED_PREFIX, SAVED_SUFFIXES, Part
+from .names import ALPHA_SUFFIX, DIFFERENCE_SUFFIXES, SAVED_PREFIX, SAVED_SUFFIXES, Part
 from .scale import peft_settings, scales
 from .student import sampling_from_json, sampling_to_json
 
@@ -79,15 +79,18 @@ def read_sampling(path: Path, header: SafetensorsHeader) -> Sampling | None:
         raise MRTError(f"{path.name}: {error}") from error
 
 
-def save_lora(path: Path | str, deltas: Mapping[str, LowRank], sampling: Sampling | None = None) -> None:
-    """Write a LoRA, or nothing, with an alpha per layer; `sampling` makes it a student's. Raises MRTError."""
+def save_lora(path: Path | str, lora: Lora) -> None:
+    """Write a LoRA, or nothing, with an alpha per layer; with a sampling it is a student's. Raises MRTError."""
     down, up = SAVED_SUFFIXES
     tensors = {}
-    for layer, delta in deltas.items():
+    for layer, delta in lora.low_rank.items():
         name = SAVED_PREFIX + layer
         tensors |= {name + down: delta.down, name + up: delta.up}
         tensors[name + ALPHA_SUFFIX] = torch.tensor(delta.scale * len(delta.down))
+    for parameter, difference in lora.differences.items():
+        layer, _, part = parameter.rpartition(".")
+        tensors[SAVED_PREFIX + layer + DIFFERENCE_SUFFIXES[Part(part)]] = difference
     metadata = {"format": "pt"}
-    if sampling is not None:
-        metadata[INFO_KEY] = sampling_to_json(sampling)
+    if lora.sampling is not None:
+        metadata[INFO_KEY] = sampling_to_json(lora.sampling)
     save_atomically(tensors, Path(path), metadata)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from ..detection import UNFILLED
+from ..comparison import UNFILLED
 from ..transformer import MaskedRegionTransformer, TransformerConfig
 
 PREFIXES = tuple(
@@ -69,12 +69,12 @@ class Part(StrEnum):
     BIAS = "bias"  # a difference of the bias
 
 
+DIFFERENCE_SUFFIXES = {Part.WEIGHT: ".diff", Part.BIAS: ".diff_b"}
 PART_OF_SUFFIX = {
     **{down: Part.DOWN for down, _ in PAIR_SUFFIXES},
     **{up: Part.UP for _, up in PAIR_SUFFIXES},
     ALPHA_SUFFIX: Part.ALPHA,
-    ".diff": Part.WEIGHT,
-    ".diff_b": Part.BIAS,
+    **{suffix: part for part, suffix in DIFFERENCE_SUFFIXES.items()},
 }
 
 

@@ -12,20 +12,23 @@ from tokenizers import Tokenizer
 
 from ..autoencoder import Autoencoder, AutoencoderConfig
 from ..checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from ..checkpoint_info import CheckpointInfo
+from ..checkpoint_info import CheckpointInfo, Sampling
 from ..designs.generator import DesignSettings, generate_design
 from ..errors import MRTError
 from ..files import save_atomically
 from ..layout import layer_prompt
+from ..lora import extract_lora, save_lora
 from ..tasks import HARMONIZE
 from ..text import SmallTextConfig, SmallTextEncoder, train_tokenizer
-from ..transformer import TransformerConfig
+from ..transformer import MaskedRegionTransformer, TransformerConfig
 from .autoencoder import save_autoencoder
 from .state import averaged_weights
+from .student import sampling_of_state
 from .teacher import TeacherModel
 
 TINY_TRANSFORMER = TransformerConfig(num_layers=6, num_heads=4, head_dim=48, text_dim=192, rope_axes=(12, 18, 18))
 TINY_TEXT = SmallTextConfig()
+STATE_FILE = "state.safetensors"  # of the teacher or the student, in a folder of its own in the run folder
 TEXT_FILE = "text_encoder.safetensors"  # in a run folder
 CAPTION_DESIGNS = 4000  # designs whose captions the tokenizer learns from
 
@@ -72,20 +75,51 @@ def load_text_encoder(folder: Path, encoder: SmallTextEncoder) -> None:
         encoder.load_state_dict(load_file(folder / TEXT_FILE))
 
 
-def write_checkpoint(path: Path, folder: Path, teacher: TeacherModel, **settings) -> None:
-    """Bundle the averaged teacher of `folder`/teacher with its text encoder and autoencoder into one file.
+def load_teacher(folder: Path, teacher: TeacherModel) -> None:
+    """Fill `teacher` with the averaged one of a run folder; raises MRTError where there is none."""
+    teacher.load_state_dict(averaged_weights(folder / "teacher" / STATE_FILE))
 
-    `settings` are fields of CheckpointInfo: how to sample, the frame area in px, the region mode.
+
+def load_student(folder: Path, config: TransformerConfig) -> tuple[MaskedRegionTransformer, Sampling]:
+    """The averaged student of `folder`/student, and how it was trained to be sampled; raises MRTError where there is none."""
+    path = folder / "student" / STATE_FILE
+    student = MaskedRegionTransformer(config)
+    student.load_state_dict(averaged_weights(path))
+    return student, sampling_of_state(path)
+
+
+def write_checkpoint(path: Path, folder: Path, model: TeacherModel, **settings) -> None:
+    """Bundle a model with the autoencoder of a run folder into one file.
+
+    `settings` are fields of CheckpointInfo: how to sample, the frame area in px, the region mode, whether it is a student.
     """
-    teacher.load_state_dict(averaged_weights(folder / "teacher" / "state.safetensors"))
     autoencoder = load_trained_autoencoder(folder / "autoencoder")
     info = CheckpointInfo(
-        transformer=teacher.transformer.config,
+        transformer=model.transformer.config,
         autoencoder=autoencoder.config,
-        text_encoder=teacher.text_encoder.config,
+        text_encoder=model.text_encoder.config,
         **settings,
     )
-    save_checkpoint(path, Checkpoint(teacher.transformer, autoencoder, teacher.text_encoder, info))
+    save_checkpoint(path, Checkpoint(model.transformer, autoencoder, model.text_encoder, info))
+
+
+def write_student(path: Path, folder: Path, teacher: TeacherModel, image_steps: int, **settings) -> None:
+    """Bundle the student of `folder`/student with its teacher's text encoder and the autoencoder, as `write_checkpoint`.
+
+    Image to layers takes `image_steps` on the same schedule; a picture leaves less to be found.
+    """
+    teacher.transformer, sampling = load_student(folder, teacher.transformer.config)
+    image_sampling = replace(sampling, steps=image_steps)
+    write_checkpoint(path, folder, teacher, student=True, sampling=sampling, image_sampling=image_sampling, **settings)
+
+
+def write_student_lora(path: Path, folder: Path, teacher: TeacherModel, rank: int) -> float:
+    """Write the student of `folder`/student as a LoRA for its teacher, in bf16; returns the share of the change that a LoRA
+    of this rank misses."""
+    student, sampling = load_student(folder, teacher.transformer.config)
+    lora, error = extract_lora(teacher.transformer, student, rank, torch.bfloat16)
+    save_lora(path, replace(lora, sampling=sampling))
+    return error
 
 
 def unpack_checkpoint(path: Path, folder: Path) -> None:
@@ -95,7 +129,7 @@ def unpack_checkpoint(path: Path, folder: Path) -> None:
         raise MRTError(
             f"{path.name} holds a transformer alone, but training goes on from a bundled checkpoint; give one"
         )
-    state = folder / "teacher" / "state.safetensors"
+    state = folder / "teacher" / STATE_FILE
     if state.exists():
         raise MRTError(f"{state} exists already and would be lost; give another run folder with --run")
     save_autoencoder(folder / "autoencoder", checkpoint.autoencoder)

@@ -36,13 +36,11 @@ def warmup_stable_decay(step: int, total: int, warmup: int, decay_share: float) 
     return min(1.0, (step + 1) / warmup, max(0.0, (total - step) / decay_steps))
 
 
-class TrainingState:
-    """A module with its optimiser and moving average; saves to and resumes from one safetensors file."""
+class OptimisedModule:
+    """A module with its optimiser."""
 
-    def __init__(self, module: nn.Module, optimizer: Muon, ema_decay: float):
+    def __init__(self, module: nn.Module, optimizer: Muon):
         self.module, self.optimizer = module, optimizer
-        self.ema = MovingAverage(module, ema_decay)
-        self.step = 0
 
     def apply_gradients(self, factor: float, clip: float = 1.0) -> float:
         """One optimiser step at `factor` times the peak learning rates; returns the gradient norm before clipping."""
@@ -50,18 +48,61 @@ class TrainingState:
         self.optimizer.scale_learning_rates(factor)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        self.ema.update(self.module, self.step)
         return float(gather(norm))
 
-    @torch.no_grad()
-    def save(self, path: Path, metadata: dict) -> None:
-        """Write one file with everything; what is sharded is gathered by all processes, and the first one writes."""
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights and the optimiser's moments, by their names in a file."""
         tensors = {f"model.{name}": parameter for name, parameter in self.module.named_parameters()}
-        tensors |= {f"ema.{name}": average for name, average in self.ema.average.items()}
         for name, parameter in self.module.named_parameters():
             for moment, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{moment}.{name}"] = value
+        return tensors
+
+    def restore(self, file: safe_open, prefix: str) -> None:
+        """Take over what a file has under `prefix` and the names of `tensors`."""
+        names = set(file.keys())
+        for name, parameter in self.module.named_parameters():
+            parameter.copy_(place_like(file.get_tensor(f"{prefix}model.{name}"), parameter))
+            kept = self.optimizer.state[parameter] = {
+                moment: place_like(file.get_tensor(f"{prefix}optimizer.{moment}.{name}"), parameter)
+                for moment in MOMENTS
+                if f"{prefix}optimizer.{moment}.{name}" in names
+            }
+            if f"{prefix}optimizer.{COUNT}.{name}" in names:
+                kept[COUNT] = file.get_tensor(f"{prefix}optimizer.{COUNT}.{name}")
+
+
+class TrainingState(OptimisedModule):
+    """A module with its optimiser, moving average and step; saves to and resumes from one safetensors file.
+
+    Modules that are trained `beside` it lie in the same file, under their names.
+    """
+
+    def __init__(self, module: nn.Module, optimizer: Muon, ema_decay: float):
+        super().__init__(module, optimizer)
+        self.ema = MovingAverage(module, ema_decay)
+        self.step = 0
+
+    def apply_gradients(self, factor: float, clip: float = 1.0) -> float:
+        norm = super().apply_gradients(factor, clip)
+        self.step += 1
+        self.ema.update(self.module, self.step)
+        return norm
+
+    def tensors(self) -> dict[str, Tensor]:
+        return super().tensors() | {f"ema.{name}": average for name, average in self.ema.average.items()}
+
+    def restore(self, file: safe_open, prefix: str) -> None:
+        super().restore(file, prefix)
+        for name, average in self.ema.average.items():
+            average.copy_(place_like(file.get_tensor(f"{prefix}ema.{name}"), average))
+
+    @torch.no_grad()
+    def save(self, path: Path, metadata: dict, **beside: OptimisedModule) -> None:
+        """Write one file with everything; what is sharded is gathered by all processes, and the first one writes."""
+        tensors = self.tensors()
+        for prefix, other in beside.items():
+            tensors |= {f"{prefix}.{name}": tensor for name, tensor in other.tensors().items()}
         whole = {}
         for name, tensor in tensors.items():
             gathered = gather(tensor)
@@ -71,20 +112,13 @@ class TrainingState:
             save_atomically(whole, path, {"training": json.dumps({"step": self.step, **metadata})})
 
     @torch.no_grad()
-    def resume(self, path: Path) -> dict:
+    def resume(self, path: Path, **beside: OptimisedModule) -> dict:
         """Continue from a saved state; returns the metadata it was saved with."""
         with safe_open(path, "pt") as file:
-            metadata, names = json.loads(file.metadata()["training"]), set(file.keys())
-            for name, parameter in self.module.named_parameters():
-                parameter.copy_(place_like(file.get_tensor(f"model.{name}"), parameter))
-                self.ema.average[name].copy_(place_like(file.get_tensor(f"ema.{name}"), parameter))
-                kept = self.optimizer.state[parameter] = {
-                    moment: place_like(file.get_tensor(f"optimizer.{moment}.{name}"), parameter)
-                    for moment in MOMENTS
-                    if f"optimizer.{moment}.{name}" in names
-                }
-                if f"optimizer.{COUNT}.{name}" in names:
-                    kept[COUNT] = file.get_tensor(f"optimizer.{COUNT}.{name}")
+            metadata = json.loads(file.metadata()["training"])
+            self.restore(file, "")
+            for prefix, other in beside.items():
+                other.restore(file, f"{prefix}.")
         self.step = metadata.pop("step")
         return metadata
 
@@ -95,3 +129,9 @@ def averaged_weights(path: Path) -> dict[str, Tensor]:
         raise MRTError(f"{path} does not exist, but this step needs it; run the training step before it first")
     with safe_open(path, "pt") as file:
         return {name.removeprefix("ema."): file.get_tensor(name) for name in file.keys() if name.startswith("ema.")}  # noqa: SIM118
+
+
+def state_metadata(path: Path) -> dict:
+    """What a training state was saved with, and its step."""
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["training"])

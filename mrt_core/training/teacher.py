@@ -1,11 +1,6 @@
-"""Masked flow matching: train the transformer and its small text encoder on encoded samples of all tasks.
-
-x_sigma = (1 - sigma) x0 + sigma eps on the noisy slots, x0 on the clean ones; the network predicts eps - x0 and the mean
-squared error counts noisy tokens alone (paper section 3.2, equations 1 and 2).
-"""
+"""The teacher: train the transformer, and its small text encoder, on encoded samples of all tasks by masked flow matching."""
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,38 +9,27 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from ..errors import MRTError
-from ..schedule import shift_linear
-from ..sequence import Role, SampleLayout, pack_samples
+from ..sequence import PackedBatch, SampleLayout, pack_samples
 from ..tasks import Task
 from ..text import SmallTextConfig, SmallTextEncoder
 from ..transformer import MaskedRegionTransformer, TransformerConfig
+from .flow import attention_on, latent_batch, velocity_loss
 from .muon import muon_for
+from .processes import average_gradients, share_weights, start_device
 from .samples import TrainingSample, read_shard
 from .state import TrainingState, warmup_stable_decay
 
 log = logging.getLogger(__name__)
 
-# How far the noise levels of a task lean to 1. What a text says counts where nothing can be seen yet: with even levels, a
-# small model did not learn to follow text at all (docs/results.md).
-NOISE_SHIFT: Mapping[Task, float] = {
-    Task.TEXT_TO_LAYERS: 4.0, Task.IMAGE_TO_LAYERS: 3.0, Task.ADD_LAYERS: 4.0, Task.RESTYLE_LAYERS: 3.0,
-}  # fmt: skip
-
 TASK_SHARES: Mapping[Task, float] = {
     Task.TEXT_TO_LAYERS: 0.4, Task.IMAGE_TO_LAYERS: 0.3, Task.ADD_LAYERS: 0.15, Task.RESTYLE_LAYERS: 0.15,
 }  # fmt: skip
-
-# How much a token counts in the loss. Layers are what the model is for and have the fewest tokens; a composite that is made
-# beside them is not looked at afterwards.
-TOKEN_WEIGHT: Mapping[Role, float] = {Role.COMPOSITE: 0.5, Role.BACKGROUND: 1.0, Role.LAYER: 2.0, Role.CONDITION: 0.0}
-
 
 BATCHES_PER_LOOK = 100  # after which new samples in the pool count
 
@@ -94,20 +78,13 @@ class TeacherModel(nn.Module):
         self, tokens: Tensor, sigma: Tensor, layouts: list[SampleLayout], prompts: list[str]
     ) -> tuple[Tensor, Tensor]:
         """Velocity (N, 64) of every token, and which of them are noisy (N,)."""
-        text = [states.to(tokens.dtype) for states in self.text_encoder.encode_prompts(prompts)]
-        batch = pack_samples(layouts, text, self.text_encoder.caption_indices(prompts))
-        attend = F.scaled_dot_product_attention if tokens.is_cuda else plain_attention
-        return self.transformer(tokens, sigma, batch, attend), ~batch.clean
+        batch = self.pack(layouts, prompts)
+        return self.transformer(tokens, sigma, batch, attention_on(tokens.device)), ~batch.clean
 
-
-def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention as two matrix products in the keys' autocast precision: on a CPU a training step takes 0.84 of the time
-    that it takes with `scaled_dot_product_attention`, whose backward pass is slow there (docs/results.md)."""
-    precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else q.dtype
-    q, k, v = (x.to(precision) for x in (q, k, v))  # (1, heads, S, dim)
-    with torch.autocast("cpu", enabled=False):
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-        return torch.softmax(scores, -1, dtype=torch.float32).to(precision) @ v
+    def pack(self, layouts: list[SampleLayout], prompts: list[str]) -> PackedBatch:
+        """The samples with the states of their prompts, in fp32."""
+        text = [states.float() for states in self.text_encoder.encode_prompts(prompts)]
+        return pack_samples(layouts, text, self.text_encoder.caption_indices(prompts))
 
 
 @torch.no_grad()
@@ -171,20 +148,13 @@ def flow_matching_loss(
     model: nn.Module, samples: list[TrainingSample], prompts: list[str], device: torch.device
 ) -> Tensor:
     """Weighted mean squared velocity error over the noisy tokens of a batch, at one random noise level per sample."""
-    clean_latents = torch.cat([sample.tokens for sample in samples]).to(device, torch.float32)  # (N, 64)
-    shift = torch.tensor([NOISE_SHIFT[sample.task] for sample in samples], device=device)
-    sigma = shift_linear(torch.rand(len(samples), device=device), shift)
-    noise = torch.randn_like(clean_latents)
-    layouts = [sample.sample for sample in samples]
-    lengths = torch.tensor([layout.token_count for layout in layouts], device=device)
-    noisy = torch.cat([layout.expand([not slot.clean for slot in layout.slots]) for layout in layouts]).to(device)
-    level = (sigma.repeat_interleave(lengths) * noisy)[:, None]  # (N, 1), 0 on clean tokens
-    with torch.autocast(device.type, torch.bfloat16):
-        velocity, _ = model((1 - level) * clean_latents + level * noise, sigma, layouts, prompts)
-    roles = [[TOKEN_WEIGHT[slot.role] for slot in layout.slots] for layout in layouts]
-    weight = torch.cat([layout.expand(role) for layout, role in zip(layouts, roles, strict=True)]).to(device)[noisy]
-    error = (velocity.float() - (noise - clean_latents))[noisy].square().mean(-1)  # (noisy tokens,)
-    return (weight * error).sum() / weight.sum()
+    batch = latent_batch(samples, device)
+
+    def velocity(x: Tensor, sigma: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            return model(batch.fill(x), sigma, batch.layouts, prompts)[0][batch.noisy].float()
+
+    return velocity_loss(velocity, batch.latents[batch.noisy], batch.random_levels(), batch.tokens)
 
 
 def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: TeacherTraining) -> None:
@@ -193,7 +163,7 @@ def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: Teache
     Under torchrun every process draws batches of its own; the model is the same everywhere and gradients are averaged, or
     with `settings.sharded` it is sharded over the devices (FSDP2), for models that one device does not hold.
     """
-    rank, device = _start_device()
+    rank, device = start_device()
     torch.manual_seed(settings.seed)
     model.to(device)
     model.text_encoder.requires_grad_(settings.train_text)
@@ -204,8 +174,7 @@ def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: Teache
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
     if averaged:
-        for parameter in model.parameters():
-            dist.broadcast(parameter.data, 0)
+        share_weights(model)
     matrices = _hidden_matrices(model) if settings.matrices else set()
     optimizer = muon_for(model, matrices, settings.matrix_learning_rate, settings.learning_rate, 0.01)
     state = TrainingState(model, optimizer, settings.ema_decay)
@@ -238,30 +207,6 @@ def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: Teache
             pool.reload()
         if state.step % settings.save_every == 0 or state.step == settings.steps:
             state.save(path, {})
-
-
-def average_gradients(model: nn.Module) -> None:
-    """Replace every gradient by its mean over the processes, in one transfer; one that is missing here counts as 0."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for parameter, mean in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = mean.view_as(parameter)
-
-
-def _start_device() -> tuple[int, torch.device]:
-    """This process's rank and device; joins the process group when torchrun started it."""
-    if "LOCAL_RANK" not in os.environ:
-        return 0, torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    local = int(os.environ["LOCAL_RANK"])
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return dist.get_rank(), device
 
 
 def _hidden_matrices(model: nn.Module) -> set[str]:

@@ -3,69 +3,26 @@
 `layered_worker.py REPOSITORY REPORT` takes the model `models/mrt/layered.safetensors` and writes a JSON report.
 """
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
-REPOSITORY, REPORT = map(Path, sys.argv[1:3])
-sys.argv[1:] = ["--cpu", "--base-directory", str(REPORT.parent)]
-sys.path[:0] = [str(Path.cwd())]
+from pack_in_comfy import NODES, REPORT
 
-import comfy.options  # noqa: E402
-
-comfy.options.enable_args_parsing()
-
-import asyncio  # noqa: E402
-
-import torch  # noqa: E402
-
-
-def load_pack():
-    """Import the repository as the package that ComfyUI makes of it; its node classes by their ids."""
-    spec = importlib.util.spec_from_file_location(
-        "mrt_pack", REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
-    )
-    sys.modules["mrt_pack"] = pack = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pack)
-
-    async def register():
-        extension = await pack.comfy_entrypoint()
-        await extension.on_load()
-        return {node.define_schema().node_id: node for node in await extension.get_node_list()}
-
-    return asyncio.run(register())
-
-
-NODES = load_pack()
-
-from mrt_pack.mrt_core.checkpoint import load_checkpoint  # noqa: E402
-from mrt_pack.mrt_core.errors import MRTError  # noqa: E402
-from mrt_pack.mrt_core.geometry import Size  # noqa: E402
-from mrt_pack.mrt_core.layout import full_frame_layout  # noqa: E402
-from mrt_pack.mrt_core.pipeline import Pipeline, SamplingOptions  # noqa: E402
-from mrt_pack.mrt_core.regions import RegionCodec  # noqa: E402
-from mrt_pack.mrt_core.request import adapted, image_to_layers_request  # noqa: E402
-from mrt_pack.mrt_core.sequence import patchify  # noqa: E402
-from mrt_pack.nodes.checkpoint_files import checkpoint_path  # noqa: E402
-from mrt_pack.nodes.convert import image_to_pixels  # noqa: E402
+# isort: split
+import torch
+from given_text import GivenText
+from mrt_pack.mrt_core.checkpoint import load_checkpoint
+from mrt_pack.mrt_core.errors import MRTError
+from mrt_pack.mrt_core.geometry import Size
+from mrt_pack.mrt_core.layout import full_frame_layout
+from mrt_pack.mrt_core.pipeline import Pipeline, SamplingOptions
+from mrt_pack.mrt_core.regions import RegionCodec
+from mrt_pack.mrt_core.request import adapted, image_to_layers_request
+from mrt_pack.mrt_core.sequence import patchify
+from mrt_pack.nodes.checkpoint_files import checkpoint_path
+from mrt_pack.nodes.convert import image_to_pixels
 
 NAME, LAYERS, STEPS, SEED, CFG = "layered.safetensors", 3, 4, 5, 4.0
 FRAME = Size(90, 60)
-
-
-class GivenText(torch.nn.Module):
-    """The text states that the nodes' conditioning holds, for the library."""
-
-    def __init__(self, states: dict[str, torch.Tensor]):
-        super().__init__()
-        self.states = states
-
-    def encode_prompts(self, prompts):
-        return [self.states[prompt] for prompt in prompts]
-
-    def caption_indices(self, prompts):
-        return None
 
 
 def message_of(run) -> str:

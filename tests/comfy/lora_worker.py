@@ -4,44 +4,24 @@
 difference of its weights from the library's, and how much the LoRA changes at most.
 """
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
-REPOSITORY, REPORT = map(Path, sys.argv[1:3])
-sys.argv[1:] = ["--cpu", "--base-directory", str(REPORT.parent)]
-sys.path[:0] = [str(Path.cwd()), str(REPOSITORY / "tests")]  # ComfyUI's folder, and that of lora_files
+from pack_in_comfy import REPORT
 
-import comfy.options  # noqa: E402
+# isort: split
+import comfy.lora
+import torch
+from lora_files import LAYERS, NAMINGS, lora_state, random_pairs
+from mrt_pack.mrt_core.checkpoint import bundled_checkpoint, load_checkpoint
+from mrt_pack.mrt_core.lora import apply_loras, read_lora
+from mrt_pack.nodes.checkpoint_files import BUNDLED
+from mrt_pack.nodes.loader import LoadModel
+from safetensors.torch import save_file
 
-comfy.options.enable_args_parsing()
-
-import comfy.lora  # noqa: E402
-import torch  # noqa: E402
-from lora_files import LAYERS, NAMINGS, lora_state, random_pairs  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-
-import nodes as comfy_nodes  # noqa: E402
+import nodes as comfy_nodes
 
 STRENGTH = 0.8
-
-
-def load_pack() -> None:
-    """Import the repository as the package that ComfyUI makes of it."""
-    spec = importlib.util.spec_from_file_location(
-        "mrt_pack", REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
-    )
-    sys.modules["mrt_pack"] = pack = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pack)
-
-
-load_pack()
-
-from mrt_pack.mrt_core.checkpoint import bundled_checkpoint, load_checkpoint  # noqa: E402
-from mrt_pack.mrt_core.lora import apply_loras, read_lora  # noqa: E402
-from mrt_pack.nodes.checkpoint_files import BUNDLED  # noqa: E402
-from mrt_pack.nodes.loader import LoadModel  # noqa: E402
 
 
 def compare(model, transformer: torch.nn.Module, path: Path) -> dict:

@@ -4,57 +4,25 @@
 argument, the time per step.
 """
 
-import asyncio
-import importlib.util
 import json
-import sys
 import time
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
-REPOSITORY, REPORT = map(Path, sys.argv[1:3])
-TIMING = "timing" in sys.argv[3:]
-sys.argv[1:] = ["--cpu", "--base-directory", str(REPORT.parent)]
-sys.path.insert(0, str(Path.cwd()))  # ComfyUI's folder
+from pack_in_comfy import MORE, NODES, REPORT
 
-import comfy.options  # noqa: E402
-
-comfy.options.enable_args_parsing()
-
-import comfy.sd  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
-
-import nodes as comfy_nodes  # noqa: E402
-
-
-def load_pack():
-    """The repository as the package that ComfyUI makes of it, with its nodes by id."""
-    spec = importlib.util.spec_from_file_location(
-        "mrt_pack", REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
-    )
-    sys.modules["mrt_pack"] = pack = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pack)
-
-    async def nodes():
-        extension = await pack.comfy_entrypoint()
-        await extension.on_load()
-        return await extension.get_node_list()
-
-    return {node.GET_SCHEMA().node_id: node for node in asyncio.run(nodes())}
-
-
-NODES = load_pack()
-
-from mrt_pack.mrt_core import documents  # noqa: E402
-from mrt_pack.mrt_core.checkpoint import Checkpoint, bundled_checkpoint  # noqa: E402
-from mrt_pack.mrt_core.layout import Region  # noqa: E402
-from mrt_pack.mrt_core.layout_json import load_layout  # noqa: E402
-from mrt_pack.mrt_core.pipeline import Pipeline, SamplingOptions  # noqa: E402
-from mrt_pack.mrt_core.regions import places  # noqa: E402
-from mrt_pack.mrt_core.request import (  # noqa: E402
+# isort: split
+import comfy.sd
+import numpy as np
+import torch
+from mrt_pack.mrt_core import documents
+from mrt_pack.mrt_core.checkpoint import Checkpoint, Sampling, bundled_checkpoint
+from mrt_pack.mrt_core.layout import Region
+from mrt_pack.mrt_core.layout_json import load_layout
+from mrt_pack.mrt_core.lora.student import sampling_to_json
+from mrt_pack.mrt_core.pipeline import Pipeline, SamplingOptions
+from mrt_pack.mrt_core.regions import places
+from mrt_pack.mrt_core.request import (
     add_layers_request,
     assemble,
     decode_layers,
@@ -63,9 +31,13 @@ from mrt_pack.mrt_core.request import (  # noqa: E402
     text_to_layers_request,
     with_background,
 )
-from mrt_pack.mrt_core.sequence import patchify, split_slots  # noqa: E402
-from mrt_pack.nodes.convert import image_to_pixels, layers_to_stack, pixels_to_image, stack_to_layers  # noqa: E402
+from mrt_pack.mrt_core.sequence import patchify, split_slots
+from mrt_pack.nodes.convert import image_to_pixels, layers_to_stack, pixels_to_image, stack_to_layers
+from PIL import Image
 
+import nodes as comfy_nodes
+
+TIMING = "timing" in MORE
 DEMO = bundled_checkpoint().parent / "demo"
 STEPS, SEED = 8, 7
 
@@ -152,11 +124,14 @@ def compare(pipeline: Pipeline, model, vae, request, outputs) -> dict:
     if request.task == "text_to_layers":
         first = normalised(node(3, 1.0), model)
         found["lora"] = largest(normalised(node(3, 1.0, patched=with_lora(model)), model), first)
+        student = with_lora(model, {"mrt": sampling_to_json(Sampling(3, 1.0, shift=1.0, solver="renoise"))})
+        asked = node(3, 1.0, "renoise", patched=with_lora(model))
+        found["student_lora"] = largest(normalised(node(0, 0.0, patched=student), model), normalised(asked, model))
         found["after_lora"] = largest(normalised(node(3, 1.0), model), first)
     return found
 
 
-def with_lora(model):
+def with_lora(model, metadata: dict[str, str] | None = None):
     """The model with a random LoRA of rank 4 on one projection of every block, through the stock loader's function."""
     generator = torch.Generator().manual_seed(0)
     lora = {}
@@ -165,7 +140,7 @@ def with_lora(model):
         name = f"transformer.transformer_blocks.{index}.attn.to_q"
         lora[f"{name}.lora_A.weight"] = torch.randn(4, columns, generator=generator) / columns**0.5
         lora[f"{name}.lora_B.weight"] = torch.randn(rows, 4, generator=generator)
-    return comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)[0]
+    return comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0, metadata)[0]
 
 
 def seconds_per_step(steps: int, sample) -> float:

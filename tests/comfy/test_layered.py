@@ -1,18 +1,12 @@
 """Qwen-Image-Layered through the nodes, without a layout: the latents are the library's, the layers the picture's size."""
 
-import json
-import subprocess
-from pathlib import Path
-
 import pytest
 import torch
-from comfy_server import PACK, server_environment
 from safetensors.torch import save_file
 from tiny_checkpoints import public_state
+from worker import run_worker
 
 from mrt_core.autoencoder import Autoencoder, AutoencoderConfig
-
-WORKER = Path(__file__).with_name("layered_worker.py")
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +19,7 @@ def report(comfy_installation, tmp_path_factory) -> dict:
     folder = path.parent / "models" / "mrt"
     folder.mkdir(parents=True)
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "layered.safetensors")
-    command = [comfy_installation.python, WORKER, PACK, path]
-    finished = subprocess.run(
-        command, cwd=comfy_installation.folder, env=server_environment(), capture_output=True, text=True, timeout=900
-    )
-    assert finished.returncode == 0, finished.stderr[-4000:]
-    return json.loads(path.read_text())
+    return run_worker(comfy_installation, "layered_worker.py", path)
 
 
 def test_latents_are_those_of_the_library(report):

@@ -1,13 +1,8 @@
 """The MODEL against the library alone: the same noise and schedule give the same latents and layers, in every task."""
 
-import json
-import subprocess
-from pathlib import Path
-
 import pytest
-from comfy_server import PACK, server_environment
+from worker import run_worker
 
-WORKER = Path(__file__).with_name("model_worker.py")
 TASKS = ("text", "image", "add", "restyle")
 TOLERANCE = 1e-4  # of latents up to 6: sums are taken in another order, eight steps long
 
@@ -16,12 +11,7 @@ TOLERANCE = 1e-4  # of latents up to 6: sums are taken in another order, eight s
 def report(comfy_installation, tmp_path_factory) -> dict:
     """What the worker found, task by task."""
     path = tmp_path_factory.mktemp("model") / "report.json"
-    command = [comfy_installation.python, WORKER, PACK, path]
-    finished = subprocess.run(
-        command, cwd=comfy_installation.folder, env=server_environment(), capture_output=True, text=True, timeout=900
-    )
-    assert finished.returncode == 0, finished.stderr[-4000:]
-    return json.loads(path.read_text())
+    return run_worker(comfy_installation, "model_worker.py", path)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -53,3 +43,7 @@ def test_stock_vae_decodes_the_composite(report, task):
 def test_a_lora_changes_the_result_and_nothing_else(report):
     assert report["text"]["lora"] > 0.01
     assert report["text"]["after_lora"] == 0  # the model without it is as before
+
+
+def test_a_students_lora_says_how_to_sample(report):
+    assert report["text"]["student_lora"] == 0  # three renoising steps, as if they had been asked for

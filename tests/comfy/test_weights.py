@@ -1,16 +1,14 @@
 """Load MRT Model on every form of weights: ComfyUI's answer is the library's, and quantised layers stay packed."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
-from comfy_server import PACK, server_environment
 from quantised_files import save_fp8, save_gguf, wide_state
 from safetensors.torch import save_file
+from worker import run_worker
 
-WORKER = Path(__file__).with_name("weights_worker.py")
 LINEARS = 20  # of a model with one block: fourteen in it and six around
 PACKED = {
     "q4_k.gguf": LINEARS,
@@ -54,12 +52,7 @@ def report(comfy_installation, tmp_path_factory) -> dict:
     """What the worker found, model by model."""
     path = tmp_path_factory.mktemp("weights") / "report.json"
     save_models(path.parent / "models")
-    command = [comfy_installation.python, WORKER, PACK, path]
-    finished = subprocess.run(
-        command, cwd=comfy_installation.folder, env=server_environment(), capture_output=True, text=True, timeout=900
-    )
-    assert finished.returncode == 0, finished.stderr[-4000:]
-    return json.loads(path.read_text())
+    return run_worker(comfy_installation, "weights_worker.py", path)
 
 
 def test_the_list_has_models_and_no_shards(report):

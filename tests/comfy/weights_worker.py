@@ -4,51 +4,22 @@
 library's, in fp32; how many layers are packed; and what a LoRA does to both.
 """
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
-REPOSITORY, REPORT = map(Path, sys.argv[1:3])
-sys.argv[1:] = ["--cpu", "--base-directory", str(REPORT.parent)]
-sys.path[:0] = [str(Path.cwd())]
+from pack_in_comfy import REPORT
 
-import comfy.options  # noqa: E402
-
-comfy.options.enable_args_parsing()
-
-import asyncio  # noqa: E402
-
-import comfy.model_management  # noqa: E402
-import comfy.sd  # noqa: E402
-import torch  # noqa: E402
-from comfy.quant_ops import QuantizedTensor  # noqa: E402
+# isort: split
+import comfy.model_management
+import comfy.sd
+import torch
+from comfy.quant_ops import QuantizedTensor
+from mrt_pack.mrt_core.checkpoint import load_checkpoint
+from mrt_pack.mrt_core.geometry import TokenBox
+from mrt_pack.mrt_core.sequence import Role, SampleLayout, Slot, pack_samples, patchify, unpatchify
+from mrt_pack.nodes.checkpoint_files import BUNDLED, checkpoint_names, checkpoint_path
+from mrt_pack.nodes.loader import LoadModel
 
 LORA_LAYERS = ("transformer_blocks.0.attn.to_q", "transformer_blocks.0.img_mlp.net.2")
-
-
-def load_pack() -> None:
-    """Import the repository as the package that ComfyUI makes of it, and let it register its folders."""
-    spec = importlib.util.spec_from_file_location(
-        "mrt_pack", REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
-    )
-    sys.modules["mrt_pack"] = pack = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pack)
-
-    async def register():
-        await (await pack.comfy_entrypoint()).on_load()
-
-    asyncio.run(register())
-
-
-load_pack()
-
-from mrt_pack.mrt_core.checkpoint import load_checkpoint  # noqa: E402
-from mrt_pack.mrt_core.geometry import TokenBox  # noqa: E402
-from mrt_pack.mrt_core.sequence import Role, SampleLayout, Slot, pack_samples, patchify, unpatchify  # noqa: E402
-from mrt_pack.nodes.checkpoint_files import BUNDLED, checkpoint_names, checkpoint_path  # noqa: E402
-from mrt_pack.nodes.loader import LoadModel  # noqa: E402
-
 ROWS, COLS = 2, 3
 SLOTS = (
     Slot(Role.COMPOSITE, 0, TokenBox(0, 0, ROWS, COLS), True),

@@ -12,7 +12,7 @@ from mrt_core.checkpoint import Sampling, bundled_checkpoint, inspect_checkpoint
 from mrt_core.cli import build_parser, main
 from mrt_core.cli.common import load_pipeline, split_strength
 from mrt_core.documents import load
-from mrt_core.lora import LowRank, inspect_lora, save_lora
+from mrt_core.lora import Lora, LowRank, inspect_lora, save_lora
 from mrt_core.lora.names import model_layers
 from mrt_core.transformer import TransformerConfig
 
@@ -36,7 +36,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     pairs = weak_pairs(inspect_checkpoint(bundled_checkpoint()).info.transformer)
     save_file(lora_state(pairs, "lora_unet_", (".lora_down.weight", ".lora_up.weight")), "style.safetensors")
     deltas = {name: LowRank(up, down, alpha / 4) for name, (up, down, alpha) in pairs.items()}
-    save_lora("student.safetensors", deltas, Sampling(steps=2, cfg=1.0, shift=1.0))
+    save_lora("student.safetensors", Lora(deltas, {}, Sampling(steps=2, cfg=1.0, shift=1.0)))
     return tmp_path
 
 

@@ -11,7 +11,7 @@ from tiny_checkpoints import TINY
 from mrt_core.autoencoder import AutoencoderConfig
 from mrt_core.checkpoint import CheckpointInfo, Sampling
 from mrt_core.errors import MRTError
-from mrt_core.lora import LowRank, read_lora, save_lora, student_info
+from mrt_core.lora import Lora, LowRank, read_lora, save_lora, student_info
 
 STUDENT = Sampling(steps=3, cfg=1.0, sigmas=(1.0, 0.7, 0.3, 0.0), solver="renoise")
 INFO = CheckpointInfo(TINY, AutoencoderConfig(4), image_sampling=Sampling(steps=4))
@@ -19,7 +19,7 @@ INFO = CheckpointInfo(TINY, AutoencoderConfig(4), image_sampling=Sampling(steps=
 
 def test_a_saved_lora_comes_back(tmp_path, pairs):
     deltas = {name: LowRank(pair.up, pair.down, 0.3) for name, pair in pairs.items()}
-    save_lora(tmp_path / "new" / "student.safetensors", deltas, STUDENT)
+    save_lora(tmp_path / "new" / "student.safetensors", Lora(deltas, {}, STUDENT))
     lora = read_lora(tmp_path / "new" / "student.safetensors", TINY)
     assert lora.sampling == STUDENT
     for name, delta in deltas.items():
@@ -32,7 +32,7 @@ def test_a_saved_lora_comes_back(tmp_path, pairs):
 
 def test_a_students_lora_makes_a_student_of_a_teacher(tmp_path, write, pairs):
     deltas = {"proj_out": LowRank(pairs["proj_out"].up, pairs["proj_out"].down)}
-    save_lora(tmp_path / "student.safetensors", deltas, STUDENT)
+    save_lora(tmp_path / "student.safetensors", Lora(deltas, {}, STUDENT))
     student = read_lora(tmp_path / "student.safetensors", TINY)
     style = read_lora(write(lora_state(pairs)), TINY)
     info = student_info(INFO, [(style, 0.5), (student, 0.9)])
@@ -63,5 +63,5 @@ def test_bad_student_metadata_is_one_sentence(write, pairs, text, message):
 
 def test_a_sampling_with_guidance_is_not_saved(tmp_path):
     with pytest.raises(MRTError, match="cfg is 4, but a student"):
-        save_lora(tmp_path / "student.safetensors", {}, Sampling())
+        save_lora(tmp_path / "student.safetensors", Lora({}, {}, Sampling()))
     assert not list(tmp_path.iterdir())

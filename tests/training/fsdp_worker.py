@@ -17,16 +17,12 @@ from torch.distributed.tensor import DTensor
 
 from mrt_core.tasks import Task
 from mrt_core.training.muon import muon_for, orthogonalise, orthogonalised
+from mrt_core.training.processes import average_gradients
 from mrt_core.training.samples import read_shard
 from mrt_core.training.sharding import gather, place_like
 from mrt_core.training.state import TrainingState
-from mrt_core.training.teacher import (
-    TeacherTraining,
-    _hidden_matrices,
-    average_gradients,
-    flow_matching_loss,
-    train_teacher,
-)
+from mrt_core.training.student import StudentTraining, train_student
+from mrt_core.training.teacher import TeacherTraining, _hidden_matrices, flow_matching_loss, train_teacher
 
 SHARES = {Task.TEXT_TO_LAYERS: 0.5, Task.RESTYLE_LAYERS: 0.5}
 SETTINGS = TeacherTraining(
@@ -140,6 +136,29 @@ def check_averaged_training(folder: Path):
         assert torch.equal(highest, parameter)
 
 
+def check_students(folder: Path):
+    """Processes that distil on noise and batches of their own have the same student and the same fake score afterwards."""
+    teacher, shown = make_teacher(1), {}
+
+    def remember(network, inputs):
+        shown.setdefault(network, inputs[0])
+
+    teacher.transformer.register_forward_pre_hook(remember)
+    settings = StudentTraining(steps=1, batch=1, fake_updates=1, student_steps=2, warmup=1, shares=SHARES)
+    train_student(folder / "student", folder / "samples", teacher, settings)
+    assert len(shown) == 3
+    for network, tokens in shown.items():
+        assert network is teacher.transformer or not torch.equal(
+            network.proj_out.weight, teacher.transformer.proj_out.weight
+        )
+        for value, is_shared in [*((parameter, True) for parameter in network.parameters()), (tokens.sum(), False)]:
+            highest = value.detach().clone()
+            dist.all_reduce(highest, dist.ReduceOp.MAX)
+            lowest = value.detach().clone()
+            dist.all_reduce(lowest, dist.ReduceOp.MIN)
+            assert torch.equal(highest, lowest) == is_shared
+
+
 def main(folder: Path) -> None:
     train_teacher(folder / "teacher", folder / "samples", make_teacher(0), SETTINGS)
     check_averaged_training(folder)
@@ -150,6 +169,7 @@ def main(folder: Path) -> None:
     check_shared_work()
     check_updates()
     check_averaging()
+    check_students(folder)
     check_resuming(folder / "teacher" / "state.safetensors", folder)
     dist.barrier()
     if dist.get_rank() == 0:

@@ -15,6 +15,7 @@ from mrt_core.errors import MRTError
 from mrt_core.regions import RegionCodec, places
 from mrt_core.sequence import Role, patchify
 from mrt_core.tasks import HARMONIZE, Task, plan
+from mrt_core.training.flow import plain_attention
 from mrt_core.training.muon import Muon, muon_for, orthogonalise
 from mrt_core.training.samples import (
     Example,
@@ -27,14 +28,7 @@ from mrt_core.training.samples import (
     write_shards,
 )
 from mrt_core.training.state import TrainingState, averaged_weights, warmup_stable_decay
-from mrt_core.training.teacher import (
-    SamplePool,
-    TeacherTraining,
-    _hidden_matrices,
-    flow_matching_loss,
-    plain_attention,
-    train_teacher,
-)
+from mrt_core.training.teacher import SamplePool, TeacherTraining, _hidden_matrices, flow_matching_loss, train_teacher
 
 SETTINGS = DesignSettings(frame_area=48 * 48, max_layers=4)
 CPU = torch.device("cpu")

@@ -1,0 +1,77 @@
+"""Distribution matching for few steps: DMD2 (Yin et al. 2024, arXiv 2405.14867) on noisy tokens (paper section 3.3).
+
+The student is trained on the inputs that it meets when it samples (backward simulation). Where its outputs, noised again,
+are judged differently by the teacher and by a network that is kept at modelling the student (the fake score), they are
+pushed to where the teacher would have them. There is no adversarial loss: the paper asks for none, and it would take
+a discriminator and real samples.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..sampling import renoise
+from .flow import NoisyTokens, Velocity, add_noise
+
+SMALLEST_DISTANCE = 1e-3  # of a sample from the teacher's estimate, in latent units, so that nothing is divided by 0
+
+
+class Trajectory(NamedTuple):
+    """What a student saw and predicted while it sampled K steps: noise levels (K,), inputs and x0 (K, M, 64)."""
+
+    sigmas: Tensor
+    inputs: Tensor
+    outputs: Tensor
+
+    def random_steps(self, tokens: NoisyTokens) -> tuple[Tensor, Tensor, Tensor]:
+        """One step at random per sample: its inputs (M, 64), its outputs (M, 64) and its noise level (B,)."""
+        samples = int(tokens.sample.max()) + 1
+        step = torch.randint(len(self.sigmas), (samples,), device=self.sigmas.device)
+        which = step[tokens.sample], torch.arange(len(tokens.sample), device=step.device)
+        return self.inputs[which], self.outputs[which], self.sigmas[step]
+
+
+@torch.no_grad()
+def simulate(student: Velocity, noise: Tensor, sigmas: Tensor, tokens: NoisyTokens) -> Trajectory:
+    """Sample from `noise` (M, 64) along a schedule (K + 1,) exactly as students are sampled, and keep every step."""
+    inputs, outputs = [], []
+    samples = int(tokens.sample.max()) + 1
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        inputs.append(x)
+        return student(x, torch.full((samples,), sigma, device=x.device))
+
+    renoise(denoise, noise, sigmas, lambda: torch.randn_like(noise), lambda _step, _steps, x0: outputs.append(x0))
+    return Trajectory(sigmas[:-1].to(noise), torch.stack(inputs), torch.stack(outputs))
+
+
+def predict_clean(velocity: Velocity, x: Tensor, sigma: Tensor, tokens: NoisyTokens) -> Tensor:
+    """A network's x0 (M, 64) of tokens (M, 64) at noise levels (B,)."""
+    return x - tokens.spread(sigma) * velocity(x, sigma)
+
+
+def matching_direction(student: Tensor, teacher: Tensor, fake: Tensor, tokens: NoisyTokens) -> Tensor:
+    """(x0_fake - x0_teacher) / mean |x0_student - x0_teacher|, the mean taken per sample: DMD's gradient (M, 64).
+
+    Down this direction the student's distribution comes nearer to the teacher's in KL divergence.
+    """
+    distance = tokens.sample_means((student - teacher).abs().mean(-1)).clamp_min(SMALLEST_DISTANCE)  # (B,)
+    return (fake - teacher) / tokens.spread(distance)
+
+
+def matching_loss(student: Tensor, direction: Tensor, tokens: NoisyTokens) -> Tensor:
+    """Half the weighted mean squared `direction`, as a function of x0_student (M, 64) whose gradient follows `direction`."""
+    target = (student - direction).detach()
+    return tokens.mean((student - target).square().mean(-1)) / 2
+
+
+def distribution_matching_loss(
+    student: Tensor, sigma: Tensor, teacher: Velocity, fake: Velocity, tokens: NoisyTokens
+) -> Tensor:
+    """`matching_loss` of x0_student (M, 64), compared by teacher and fake score at noise levels (B,) with fresh noise."""
+    with torch.no_grad():
+        x = add_noise(student, torch.randn_like(student), tokens.spread(sigma))
+        teacher_x0, fake_x0 = (predict_clean(velocity, x, sigma, tokens) for velocity in (teacher, fake))
+        direction = matching_direction(student, teacher_x0, fake_x0, tokens)
+    return matching_loss(student, direction, tokens)
