@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..checkpoint_info import Sampling
 from ..designs.generator import DesignSettings
+from ..errors import MRTError
 from ..regions import REGION_MODES, RegionCodec
 from ..tasks import Task
 from ..training import bundle
@@ -43,6 +44,12 @@ def add_commands(commands) -> None:
     samples.add_argument("--shards", type=int, help="default: 40, or 1 with --from")
     samples.add_argument("--size", type=int, default=500, help="samples per shard, default: %(default)s")
     samples.add_argument("--seed", type=int, default=0)
+    samples.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        help="processes that draw designs while this one encodes, default: %(default)s",
+    )
     samples.add_argument("--region-mode", choices=REGION_MODES, default="crop")
     samples.add_argument("--device", default="cpu")
 
@@ -136,6 +143,10 @@ def run_autoencoder(options: argparse.Namespace) -> None:
 
 
 def run_samples(options: argparse.Namespace) -> None:
+    if options.workers < 0:
+        raise MRTError(f"--workers is {options.workers}, but it counts processes; give 0 or more")
+    if options.source and options.workers:
+        raise MRTError(f"--workers is {options.workers}, but it is for synthetic designs; leave it out with --from")
     autoencoder = bundle.load_trained_autoencoder(options.folder / "autoencoder").to(options.device)
     codec = RegionCodec(autoencoder, options.region_mode)
     folder, size, seed, area = options.folder / "samples", options.size, options.seed, options.frame_area
@@ -143,7 +154,7 @@ def run_samples(options: argparse.Namespace) -> None:
         write_document_shards(folder, codec, options.source, options.shards or 1, size, seed, area)
     else:
         settings = DesignSettings(frame_area=area, mix=TRAINING_MIX)
-        write_shards(folder, codec, options.shards or 40, size, seed, settings)
+        write_shards(folder, codec, options.shards or 40, size, seed, settings, options.workers)
 
 
 def run_text(options: argparse.Namespace) -> None:
