@@ -131,7 +131,7 @@ class RegionCodec:
     @torch.no_grad()
     def _encode(self, images: Tensor) -> Tensor:  # (B, 4, h, w) uint8 -> (B, 16, h / 8, w / 8)
         weight = self.autoencoder.quant_conv.weight
-        pixels = images.to(weight.device, weight.dtype) / 255
+        pixels = images.to(weight.device).to(weight.dtype) / 255  # as bytes to the device
         if self.autoencoder.config.in_channels == 3:
             pixels = pixels[:, :3] * pixels[:, 3:] + GREY * (1 - pixels[:, 3:])
         return self.autoencoder.encode((2 * pixels - 1).contiguous(memory_format=torch.channels_last))

@@ -75,6 +75,18 @@ def test_wrong_usage_has_status_two(capsys, arguments):
     assert "usage: mrt" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--workers -1", "--workers is -1, but it counts processes; give 0 or more"),
+        ("--workers 2 --from x", "--workers is 2, but it is for synthetic designs; leave it out with --from"),
+    ],
+)
+def test_workers_that_cannot_be(capsys, options, says):
+    assert main(["train", "samples", *options.split()]) == 1
+    assert capsys.readouterr().err == f"mrt: {says}\n"
+
+
 def test_the_module_is_the_command():
     command = [sys.executable, "-m", "mrt_core", "layout", "nothing.json"]
     finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)

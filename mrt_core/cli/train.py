@@ -49,6 +49,12 @@ def add_commands(commands) -> None:
     samples.add_argument("--seed", type=int, default=0)
     samples.add_argument("--checkpoint", type=Path, metavar="FILE", help="encode with this checkpoint's autoencoder, in "
                          "its region mode and, without --frame-area, at its size; default: the run folder's")  # fmt: skip
+    samples.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        help="processes that draw designs while this one encodes, default: %(default)s",
+    )
     samples.add_argument("--region-mode", choices=REGION_MODES, help="default: the checkpoint's, crop without one")
     samples.add_argument("--device", default="cpu")
     samples.set_defaults(frame_area=None)
@@ -135,6 +141,10 @@ def run_autoencoder(options: argparse.Namespace) -> None:
 
 
 def run_samples(options: argparse.Namespace) -> None:
+    if options.workers < 0:
+        raise MRTError(f"--workers is {options.workers}, but it counts processes; give 0 or more")
+    if options.source and options.workers:
+        raise MRTError(f"--workers is {options.workers}, but it is for synthetic designs; leave it out with --from")
     if options.checkpoint:
         if (options.folder / "autoencoder").exists():
             raise MRTError(
@@ -151,7 +161,7 @@ def run_samples(options: argparse.Namespace) -> None:
         write_document_shards(folder, codec, options.source, options.shards or 1, size, seed, area)
     else:
         settings = DesignSettings(frame_area=area, mix=TRAINING_MIX)
-        write_shards(folder, codec, options.shards or 40, size, seed, settings)
+        write_shards(folder, codec, options.shards or 40, size, seed, settings, options.workers)
 
 
 def run_text(options: argparse.Namespace) -> None:

@@ -14,8 +14,7 @@ class Arrangement:
 
     def __init__(self, frame: Size, max_cover: float) -> None:
         self.frame, self.max_cover = frame, max_cover
-        self.boxes = np.empty((0, 4))  # left, top, right, bottom
-        self.hidden = np.empty(0)  # share of every box that those above it cover, or more where they overlap
+        self.boxes = np.empty((6, 0))  # left, top, right, bottom in px; area; share that those above hide, or more
 
     def place(self, rng: np.random.Generator, size: tuple[int, int], overflow: bool) -> Box | None:
         """A random position of a new top layer, inside the frame or hanging out of it; None where no candidate is good."""
@@ -23,19 +22,21 @@ class Arrangement:
         margin = OVERHANG if overflow else 0.0
         low = np.asarray([-margin * width, -margin * height])
         high = np.maximum(low, [self.frame.width - (1 - margin) * width, self.frame.height - (1 - margin) * height])
-        start = np.rint(rng.uniform(low, high, (CANDIDATES, 2)))  # (C, 2)
-        end = start + size
-        good = ((start < 0) | (end > self.frame)).any(1) if overflow else np.ones(CANDIDATES, bool)
-        shared = np.minimum(end[:, None], self.boxes[:, 2:]) - np.maximum(
-            start[:, None], self.boxes[:, :2]
-        )  # (C, N, 2)
-        covered = shared.clip(0).prod(-1)  # px (C, N)
-        share = covered / (self.boxes[:, 2:] - self.boxes[:, :2]).prod(-1)  # of the lower layer
-        good &= (np.maximum(share, covered / (width * height)) <= self.max_cover).all(1)
-        good &= (self.hidden + share <= MAX_HIDDEN).all(1)
+        x, y = np.rint(rng.uniform(low, high, (CANDIDATES, 2))).T[..., None]  # (C, 1) each
+        left, top, right, bottom, area, hidden = self.boxes
+        shared_x = np.minimum(x + width, right) - np.maximum(x, left)  # (C, N)
+        shared_y = np.minimum(y + height, bottom) - np.maximum(y, top)
+        covered = np.maximum(shared_x, 0) * np.maximum(shared_y, 0)  # px
+        allowed = np.minimum(self.max_cover * np.minimum(area, width * height), (MAX_HIDDEN - hidden) * area)
+        good = (covered <= allowed).all(1)
+        if overflow:
+            out_x, out_y = (x < 0) | (x + width > self.frame.width), (y < 0) | (y + height > self.frame.height)
+            good &= (out_x | out_y)[:, 0]
         if not good.any():
             return None
         first = int(good.argmax())
-        self.boxes = np.concatenate([self.boxes, [[*start[first], *end[first]]]])
-        self.hidden = np.concatenate([self.hidden + share[first], [0.0]])
-        return Box(int(start[first, 0]), int(start[first, 1]), width, height)
+        box = Box(int(x[first, 0]), int(y[first, 0]), width, height)
+        self.boxes[5] += covered[first] / area
+        new = [[box.x], [box.y], [box.right], [box.bottom], [box.area], [0.0]]
+        self.boxes = np.concatenate([self.boxes, new], 1)
+        return box

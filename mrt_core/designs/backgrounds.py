@@ -9,7 +9,7 @@ from .colors import Color, pick_color
 KINDS = ("flat", "gradient", "pattern")
 PATTERNS = ("stripes", "dots", "checks", "waves")
 KIND_SHARES = (0.35, 0.35, 0.3)
-SEMI_TRANSPARENT_SHARE = 0.125
+SEMI_TRANSPARENT_SHARE, SEMI_TRANSPARENT_OPACITIES = 0.125, (0.35, 0.8)
 
 
 class Background(NamedTuple):
@@ -20,10 +20,11 @@ class Background(NamedTuple):
     colors: tuple[Color, ...]
 
 
-def _blend(first: Color, second: Color, weight: np.ndarray) -> np.ndarray:
-    """Mix two colours by `weight` (H, W) in 0..1: (H, W, 3) float."""
-    a, b = np.float32(first), np.float32(second)
-    return a + (b - a) * weight[..., None]
+def _blend(first: Color, second: Color, weight: np.ndarray, alpha: int) -> np.ndarray:
+    """Two colours mixed by `weight` (H, W) in 0..1, in steps of 1/255: (H, W, 4) uint8."""
+    steps = np.linspace((*first, alpha), (*second, alpha), 256)
+    table = np.rint(steps).astype(np.uint8).view(np.uint32)[:, 0]  # one number per RGBA colour
+    return table[(weight * 255 + 0.5).astype(np.uint8)].view(np.uint8).reshape(*weight.shape, 4)
 
 
 def _pattern(rng: np.random.Generator, kind: str, xs: np.ndarray, ys: np.ndarray, period: float) -> np.ndarray:
@@ -36,9 +37,11 @@ def _pattern(rng: np.random.Generator, kind: str, xs: np.ndarray, ys: np.ndarray
     elif kind == "dots":
         distance = period * 0.28 - np.hypot((xs % period) - period / 2, (ys % period) - period / 2)
     elif kind == "checks":
-        distance = np.sin(np.pi * xs / period) * np.sin(np.pi * ys / period) * period / 2
+        distance = np.sin(np.float32(np.pi / period) * xs) * np.sin(np.pi * ys / period) * period / 2
     else:
-        distance = np.sin(2 * np.pi * (ys + 0.2 * period * np.sin(2 * np.pi * xs / period)) / period) * period / 4
+        distance = (
+            np.sin(2 * np.pi * (ys + 0.2 * period * np.sin(2 * np.float32(np.pi / period) * xs)) / period) * period / 4
+        )
     return np.clip(distance / softness + 0.5, 0, 1)
 
 
@@ -48,22 +51,21 @@ def draw_background(rng: np.random.Generator, width: int, height: int) -> Backgr
     (name, color), (other_name, other) = pick_color(rng), pick_color(rng)
     xs = np.arange(0.5, width, dtype=np.float32)[None, :]
     ys = np.arange(0.5, height, dtype=np.float32)[:, None]
-    pixels = np.empty((height, width, 4), np.uint8)
+    colors = (color, other)
     if kind == "flat":
-        pixels[..., :3], caption, colors = color, f"a flat {name} background", (color,)
+        weight, caption, colors = np.zeros((height, width), np.float32), f"flat {name} background", (color,)
     elif kind == "gradient":
         angle = rng.uniform(0, 2 * np.pi)
         along = (xs / width - 0.5) * np.float32(np.cos(angle)) + (ys / height - 0.5) * np.float32(np.sin(angle))
-        pixels[..., :3] = np.rint(_blend(color, other, np.clip(along + 0.5, 0, 1)))
-        caption = f"a gradient background from {name} to {other_name}"
+        weight = np.clip(along + np.float32(0.5), 0, 1)
+        caption = f"gradient background from {name} to {other_name}"
         colors = (color, other, tuple((a + b) // 2 for a, b in zip(color, other, strict=True)))
     else:
         period = float(rng.uniform(0.12, 0.35) * min(width, height))
         pattern = PATTERNS[int(rng.integers(len(PATTERNS)))]
-        pixels[..., :3] = np.rint(_blend(color, other, _pattern(rng, pattern, xs, ys, period)))
-        caption, colors = f"a background of {name} and {other_name} {pattern}", (color, other)
-    pixels[..., 3] = 255
-    if rng.random() < SEMI_TRANSPARENT_SHARE:
-        pixels[..., 3] = round(255 * rng.uniform(0.35, 0.8))
-        caption = caption.replace("a ", "a semi-transparent ", 1)
-    return Background(pixels, caption, colors)
+        weight = _pattern(rng, pattern, xs, ys, period)
+        caption = f"background of {name} and {other_name} {pattern}"
+    opaque = rng.random() >= SEMI_TRANSPARENT_SHARE
+    alpha = 255 if opaque else round(255 * rng.uniform(*SEMI_TRANSPARENT_OPACITIES))
+    caption = f"a {caption}" if opaque else f"a semi-transparent {caption}"
+    return Background(_blend(color, other, weight, alpha), caption, colors)

@@ -1,5 +1,7 @@
 """The named colours that captions speak of, and how far apart two colours look."""
 
+import math
+
 import numpy as np
 
 Color = tuple[int, int, int]
@@ -11,7 +13,7 @@ PALETTE: dict[str, Color] = {
     "cream": (250, 240, 216), "white": (252, 252, 252), "gray": (140, 144, 150), "black": (24, 24, 28),
 }  # fmt: skip
 COLOR_NAMES = tuple(PALETTE)
-LUMINANCE = np.float32([0.299, 0.587, 0.114])  # ITU-R BT.601
+RED, GREEN, BLUE = 0.299, 0.587, 0.114  # weights of luminance, ITU-R BT.601
 
 
 def jittered(rng: np.random.Generator, color: Color, amount: float = 14) -> Color:
@@ -26,6 +28,7 @@ def pick_color(rng: np.random.Generator) -> tuple[str, Color]:
     return name, jittered(rng, PALETTE[name])
 
 
-def color_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """How far apart colours (..., 3) look, in levels: their difference with channels weighted as luminance weighs them."""
-    return np.sqrt(np.square(a - b) @ LUMINANCE)
+def color_distance(a: Color, b: Color) -> float:
+    """How far apart two colours look, in levels: their difference with channels weighted as luminance weighs them."""
+    red, green, blue = (x - y for x, y in zip(a, b, strict=True))
+    return math.sqrt(RED * red * red + GREEN * green * green + BLUE * blue * blue)

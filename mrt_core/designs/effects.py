@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from .colors import Color, color_distance
-from .finishes import blur_margin, grown
+from .finishes import blur_margin, grown, scaled_levels
 
 SHADOW_SHARE, GLOW_SHARE = 0.12, 0.08  # of solid elements, on grounds where they can be seen
 SHADOW_COLOR, GLOW_COLOR = (16, 16, 24), (255, 253, 240)
@@ -30,9 +30,7 @@ class Effect(NamedTuple):
         page = grown(Image.fromarray(pixels, "RGBA"), margin)
         mask = Image.new("L", page.size)
         mask.paste(page.getchannel("A"), self.offset)
-        mask = mask.filter(ImageFilter.GaussianBlur(self.radius)).point(
-            lambda level: min(255, round(level * self.strength))
-        )
+        mask = mask.filter(ImageFilter.GaussianBlur(self.radius)).point(scaled_levels(self.strength))
         under = Image.new("RGB", page.size, self.color)
         under.putalpha(mask)
         under.alpha_composite(page)
@@ -48,7 +46,7 @@ def pick_effect(rng: np.random.Generator, size: int, ground: tuple[Color, ...]) 
     if chance >= SHADOW_SHARE + GLOW_SHARE:
         return NO_EFFECT
     color = SHADOW_COLOR if chance < SHADOW_SHARE else GLOW_COLOR
-    if color_distance(np.float32(ground), np.float32(color)).min() < MIN_CONTRAST:
+    if min(color_distance(color, behind) for behind in ground) < MIN_CONTRAST:
         return NO_EFFECT
     if color is GLOW_COLOR:
         return Effect("with a glow", color, 2.0, max(1.5, size / 12), (0, 0))

@@ -22,7 +22,7 @@ class Finish(NamedTuple):
         if self.soft:
             return soften(image, max(0.7, size / 20))
         if self.opacity < 1:
-            image.putalpha(image.getchannel("A").point(lambda level: round(level * self.opacity)))
+            image.putalpha(image.getchannel("A").point(scaled_levels(self.opacity)))
         return image
 
 
@@ -43,6 +43,11 @@ def pick_finish(rng: np.random.Generator, semi_transparent: float, soft: float) 
     if chance < semi_transparent:
         return Finish("semi-transparent", rng.uniform(*OPACITIES))
     return Finish("soft-edged", soft=True) if chance < semi_transparent + soft else SOLID
+
+
+def scaled_levels(factor: float) -> list[int]:
+    """A table for Pillow's `point` that multiplies levels by `factor`, up to 255."""
+    return np.minimum(np.rint(np.arange(256) * factor), 255).astype(int).tolist()
 
 
 def grown(image: Image.Image, margin: int) -> Image.Image:

@@ -18,27 +18,26 @@ class Ground:
     colors: tuple[Color, ...]
     style: Style
 
-    def contrast(self, colors: np.ndarray) -> np.ndarray:
-        """How well colours (N, 3) stand out, natural and in the style: (N,) levels, the least over the ground's colours."""
-        opaque = np.concatenate([colors, np.full((len(colors), 1), 255)], 1).astype(np.uint8)[
-            :, None, None
-        ]  # (N, 1, 1, 4)
-        styled = opaque if self.style is NATURAL else [self.style.apply(pixel) for pixel in opaque]
-        shown = np.stack([opaque, styled])[..., 0, :3].astype(np.float32)  # (2, N, 1, 3)
-        return color_distance(shown, np.float32(self.colors)).min((0, 2))
+    def contrast(self, color: Color) -> float:
+        """How well a colour stands out, as it is and in the style: levels, the least over the ground's colours."""
+        looks = [color]
+        if self.style is not NATURAL:
+            looks.append(tuple(self.style.apply(np.uint8([[[*color, 255]]]))[0, 0, :3].tolist()))
+        return min(color_distance(look, behind) for look in looks for behind in self.colors)
 
     @cached_property
-    def palette_contrast(self) -> np.ndarray:
+    def palette_contrast(self) -> list[float]:
         """The contrast of every colour of the palette, in its order."""
-        return self.contrast(np.asarray(list(PALETTE.values())))
+        return [self.contrast(color) for color in PALETTE.values()]
 
     def is_legible(self, color: Color, opacity: float = 1.0) -> bool:
         """Whether a colour stands out by MIN_CONTRAST levels."""
-        return bool(self.contrast(np.asarray([color]))[0] * opacity >= MIN_CONTRAST)
+        return self.contrast(color) * opacity >= MIN_CONTRAST
 
     def pick_color(self, rng: np.random.Generator, opacity: float) -> tuple[str, Color]:
         """A palette name that is legible at `opacity`, or else the most legible one, and a colour near it."""
-        contrast = self.palette_contrast * opacity
-        legible = np.flatnonzero(contrast >= MIN_CONTRAST)
-        index = int(legible[rng.integers(len(legible))]) if len(legible) else int(contrast.argmax())
-        return COLOR_NAMES[index], jittered(rng, PALETTE[COLOR_NAMES[index]])
+        contrast = self.palette_contrast
+        legible = [name for name, value in zip(PALETTE, contrast, strict=True) if value * opacity >= MIN_CONTRAST]
+        names = legible or [COLOR_NAMES[contrast.index(max(contrast))]]
+        name = names[int(rng.integers(len(names)))]
+        return name, jittered(rng, PALETTE[name])

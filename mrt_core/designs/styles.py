@@ -6,12 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .colors import LUMINANCE, PALETTE, Color, pick_color
+from .colors import BLUE, GREEN, PALETTE, RED, Color, pick_color
 
 KINDS = ("natural", "greyscale", "posterised", "duotone", "outline", "recoloured")
 HUES = ("red", "orange", "yellow", "green", "teal", "sky blue", "blue", "purple", "pink")
 LEAST_TINT = 0.45  # how much of the new colour recolouring gives to white and grey
 EDGE_GAIN = 3.0  # lines of an outline reach full strength where luminance changes by a third of its range
+POSTERISED = np.round(np.arange(256) / 127.5) * 127.5  # three levels for 256
 
 
 class Style(NamedTuple):
@@ -22,19 +23,24 @@ class Style(NamedTuple):
 
 
 def _luminance(pixels: np.ndarray) -> np.ndarray:
-    return pixels[..., :3].astype(np.float32) @ LUMINANCE / 255  # (H, W)
+    """(H, W) float32 in 0..1."""
+    red, green, blue = (np.float32(weight / 255) * pixels[..., i] for i, weight in enumerate((RED, GREEN, BLUE)))
+    return red + green + blue
 
 
 def _with_color(pixels: np.ndarray, color: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.rint(color.clip(0, 255)).astype(np.uint8), pixels[..., 3:]], -1)
+    """The pixels' alpha with `color` (H, W, 3) float, or (H, W, 1) for grey, in levels."""
+    changed = pixels.copy()
+    changed[..., :3] = np.rint(color)
+    return changed
 
 
 def greyscale(pixels: np.ndarray) -> np.ndarray:
-    return _with_color(pixels, np.repeat(_luminance(pixels)[..., None] * 255, 3, -1))
+    return _with_color(pixels, _luminance(pixels)[..., None] * 255)
 
 
 def posterised(pixels: np.ndarray) -> np.ndarray:
-    return _with_color(pixels, np.round(pixels[..., :3] / 127.5) * 127.5)
+    return _with_color(pixels, POSTERISED[pixels[..., :3]])
 
 
 def duotone(dark: Color, light: Color) -> Callable[[np.ndarray], np.ndarray]:
@@ -48,10 +54,10 @@ def recoloured(color: Color) -> Callable[[np.ndarray], np.ndarray]:
     tint = 255 - np.float32(color)
 
     def apply(pixels: np.ndarray) -> np.ndarray:
-        levels = pixels[..., :3].astype(np.float32)
-        value = levels.max(-1, keepdims=True)  # (H, W, 1)
-        saturation = 1 - levels.min(-1, keepdims=True) / np.maximum(value, 1)
-        return _with_color(pixels, value * (1 - np.maximum(saturation, LEAST_TINT) * tint / 255))
+        red, green, blue = np.moveaxis(pixels[..., :3], -1, 0).astype(np.float32)  # (H, W) each
+        value = np.maximum(np.maximum(red, green), blue)
+        chroma = np.maximum(value - np.minimum(np.minimum(red, green), blue), LEAST_TINT * value)
+        return _with_color(pixels, value[..., None] - chroma[..., None] * (tint / 255))
 
     return apply
 
@@ -59,14 +65,12 @@ def recoloured(color: Color) -> Callable[[np.ndarray], np.ndarray]:
 def outline(pixels: np.ndarray) -> np.ndarray:
     """Edges and the rim as dark lines on a flat pale fill, both in the drawing's mean colour."""
     alpha = pixels[..., 3].astype(np.float32) / 255
-    mean = (pixels[..., :3] * alpha[..., None]).sum((0, 1)) / alpha.sum()
+    mean = alpha.ravel() @ pixels[..., :3].reshape(-1, 3).astype(np.float32) / alpha.sum()
     luminance = np.pad(_luminance(pixels) * alpha, 1, mode="edge")  # (H + 2, W + 2)
-    across = np.maximum(
-        np.abs(luminance[1:-1, 2:] - luminance[1:-1, :-2]), np.abs(luminance[2:, 1:-1] - luminance[:-2, 1:-1])
-    )
+    across, down = luminance[1:-1, 2:] - luminance[1:-1, :-2], luminance[2:, 1:-1] - luminance[:-2, 1:-1]
     inner = Image.fromarray(np.pad(pixels[..., 3], 1)).filter(ImageFilter.MinFilter(3))
-    rim = alpha - np.asarray(inner, np.float32)[1:-1, 1:-1] / 255
-    line = np.maximum(EDGE_GAIN * across, rim).clip(0, 1)[..., None]  # (H, W, 1)
+    rim = alpha - np.asarray(inner)[1:-1, 1:-1] / np.float32(255)
+    line = np.maximum(EDGE_GAIN * np.maximum(np.abs(across), np.abs(down)), rim).clip(0, 1)[..., None]  # (H, W, 1)
     fill, ink = 255 - 0.35 * (255 - mean), 0.35 * mean
     return _with_color(pixels, fill + (ink - fill) * line)
 

@@ -1,5 +1,7 @@
 """Words, Latin and Chinese, in open fonts; evaluation has words of its own that training never sees."""
 
+from functools import cache, lru_cache
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -10,6 +12,7 @@ from .legibility import Ground
 SUPERSAMPLING = 4
 MIN_POINTS = 10  # px of letter height that can still be read; Chinese characters need MIN_CHINESE_POINTS
 MIN_CHINESE_POINTS = 14
+MASKS_KEPT = 4096  # of a few kB each
 
 TRAINING_WORDS = (
     "sale hello love summer music party coffee bakery happy birthday open today new best fresh dream travel yoga pizza "
@@ -38,8 +41,7 @@ def draw_word(rng: np.random.Generator, size: int, held_out: bool, chinese: floa
     word = word.upper() if rng.random() < 0.6 else word
     finish = pick_finish(rng, SEMI_TRANSPARENT_SHARE, SOFT_SHARE)
     name, color = ground.pick_color(rng, finish.opacity)
-    left, _, right, _ = load_font(font, 64).getbbox(word)
-    points = max(least, min(round(64 * 1.6 * size / (right - left)), size))
+    points = max(least, min(round(1.6 * size / word_width(word, font)), size))
     mask = word_mask(word, font, points)
     image = Image.new("RGB", mask.size, color)
     image.putalpha(mask)
@@ -47,6 +49,14 @@ def draw_word(rng: np.random.Generator, size: int, held_out: bool, chinese: floa
     return Drawing(finished, f'the word "{word}" in {" ".join(filter(None, (finish.words, name)))}', finish)
 
 
+@cache
+def word_width(word: str, name: str) -> float:
+    """The width of a word in the font of a file's `name`, relative to the font's size."""
+    left, _, right, _ = load_font(name, 64).getbbox(word)
+    return (right - left) / 64
+
+
+@lru_cache(MASKS_KEPT)
 def word_mask(word: str, name: str, points: int) -> Image.Image:
     """An anti-aliased "L" mask of a word in the font of a file's `name`, at a size of `points` px."""
     font = load_font(name, points * SUPERSAMPLING)

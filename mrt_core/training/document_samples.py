@@ -43,5 +43,5 @@ def write_document_shards(
             raise MRTError(f"{path} exists already; give another --seed, or delete it")
     examples = document_examples(read_designs(source, frame_area, seed), seed)
     for path in paths:
-        write_shard(path, [next(examples) for _ in range(size)], codec)
+        write_shard(path, [next(examples).drawn() for _ in range(size)], codec)
         log.info("wrote %s", path)

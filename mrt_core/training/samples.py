@@ -6,9 +6,12 @@ A shard is a safetensors file: `tokens` (N, 64) of all its samples one after ano
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +27,7 @@ from ..layout import layer_prompt
 from ..regions import RegionCodec, places, slot_pixels
 from ..sequence import Role, SampleLayout, Slot, patchify
 from ..tasks import EMPTY_PROMPT, Task, default_prompt, layered_prompt, plan
+from .ahead import map_ahead
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +38,15 @@ SAMPLE_SHARES: Mapping[Task, float] = {
 TRAINING_MIX = ElementMix(artwork=0.45, shape=0.4, word=0.15, common=0.6)
 GROUPING_SHARE = 0.3  # of designs whose layers are grouped
 BLANK_CAPTION_SHARE = 0.5  # of image-to-layers samples trained without a caption
+
+
+class DrawnSample(NamedTuple):
+    """An example in pixels: what it takes to encode it, and what is kept beside its latents."""
+
+    sample: SampleLayout
+    task: Task
+    prompts: tuple[str, ...]
+    images: list[np.ndarray]  # of every slot, straight RGBA uint8
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,10 @@ class Example:
         hidden = self.targets if editing else ()
         assets = dict(enumerate(self.design.assets))
         return [slot_pixels(slot, self.design.layout, self.design.stack, hidden, assets) for slot in self.sample.slots]
+
+    def drawn(self) -> DrawnSample:
+        """The example without its design."""
+        return DrawnSample(self.sample, self.task, self.prompts(), self.images())
 
     def prompts(self) -> tuple[str, ...]:
         """The prompts that this example may be trained with, with equal chances."""
@@ -86,37 +103,69 @@ def random_examples(seed: int, settings: DesignSettings) -> Iterator[Example]:
         yield make_example(design, task, rng)
 
 
-def encode_examples(examples: list[Example], codec: RegionCodec) -> Tensor:
-    """Packed latents (N, 64) of all slots of all examples, in order; regions of equal size are encoded together."""
-    images = [image for example in examples for image in example.images()]
-    where = [place for example in examples for place in places(example.sample, example.sample.slots)]
-    return torch.cat([patchify(latent.float()) for latent in codec.encode(images, where)])
+class ShardPlan(NamedTuple):
+    """Which samples a shard holds: `size` of those that follow from `seed` and `settings`."""
+
+    path: Path
+    size: int
+    seed: int
+    settings: DesignSettings
+
+    def draw(self) -> list[DrawnSample]:
+        """The shard's samples in pixels."""
+        return [example.drawn() for example in islice(random_examples(self.seed, self.settings), self.size)]
 
 
-def write_shard(path: Path, examples: list[Example], codec: RegionCodec) -> None:
-    """Encode examples and write them as one shard."""
+def encode_samples(samples: Sequence[DrawnSample], codec: RegionCodec) -> Tensor:
+    """Packed latents (N, 64) fp32 of all slots of all samples, in order, on the codec's device.
+
+    Regions of equal size are encoded together; on CUDA with autocast to bfloat16.
+    """
+    images = [image for drawn in samples for image in drawn.images]
+    where = [place for drawn in samples for place in places(drawn.sample, drawn.sample.slots)]
+    device = codec.autoencoder.quant_conv.weight.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        latents = codec.encode(images, where)
+    return torch.cat([patchify(latent.float()) for latent in latents])
+
+
+def write_shard(path: Path, samples: Sequence[DrawnSample], codec: RegionCodec) -> None:
+    """Encode samples and write them as one shard."""
+    layouts = [drawn.sample for drawn in samples]
     slots = [
         [index, ROLES.index(slot.role), slot.layer_index, *slot.box, int(slot.clean)]
-        for index, example in enumerate(examples)
-        for slot in example.sample.slots
+        for index, layout in enumerate(layouts)
+        for slot in layout.slots
     ]
     tensors = {
-        "tokens": encode_examples(examples, codec).half(),
+        "tokens": encode_samples(samples, codec).half().cpu(),
         "slots": torch.tensor(slots, dtype=torch.int16),
-        "canvas": torch.tensor([[e.sample.canvas_rows, e.sample.canvas_cols] for e in examples], dtype=torch.int16),
+        "canvas": torch.tensor([[layout.canvas_rows, layout.canvas_cols] for layout in layouts], dtype=torch.int16),
     }
-    prompts = [{"task": example.task, "prompts": example.prompts()} for example in examples]
+    prompts = [{"task": drawn.task, "prompts": drawn.prompts} for drawn in samples]
     save_atomically(tensors, path, {"prompts": json.dumps(prompts)})
 
 
-def write_shards(folder: Path, codec: RegionCodec, count: int, size: int, seed: int, settings: DesignSettings) -> None:
-    """Write `count` shards of `size` samples each; shard i depends on (seed, i) alone, and one that exists is kept."""
-    for index in range(count):
-        path = folder / f"samples-{seed:04d}-{index:05d}.safetensors"
-        if not path.exists():
-            examples = random_examples(seed * 100_000 + index, settings)
-            write_shard(path, [next(examples) for _ in range(size)], codec)
-            log.info("wrote %s", path)
+def write_shards(
+    folder: Path, codec: RegionCodec, count: int, size: int, seed: int, settings: DesignSettings, workers: int = 0
+) -> None:
+    """Write `count` shards of `size` samples each; shard i depends on (seed, i) alone, and one that exists is kept.
+
+    With `workers` that many processes draw designs, each a shard at a time, while this one encodes; without, this one draws.
+    """
+    shards = [
+        ShardPlan(folder / f"samples-{seed:04d}-{index:05d}.safetensors", size, seed * 100_000 + index, settings)
+        for index in range(count)
+    ]
+    missing = [shard for shard in shards if not shard.path.exists()]
+    begun = time.monotonic()
+    for shard, samples in zip(missing, map_ahead(ShardPlan.draw, missing, workers), strict=True):
+        drawn = time.monotonic()
+        write_shard(shard.path, samples, codec)
+        written = time.monotonic()
+        rate, share = size / (written - begun), (written - drawn) / (written - begun)
+        log.info("wrote %s at %.1f samples/s, %.0f %% of the time encoding", shard.path, rate, 100 * share)
+        begun = written
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ def test_two_processes(tmp_path, autoencoder):
         Example(design, Task.RESTYLE_LAYERS, (0,), plan(Task.RESTYLE_LAYERS, design.layout, (0,))),
         Example(design, Task.TEXT_TO_LAYERS, (), plan(Task.TEXT_TO_LAYERS, design.layout)),
     ]
-    write_shard(tmp_path / "samples" / "samples-0000-00000.safetensors", examples, RegionCodec(autoencoder))
+    drawn = [example.drawn() for example in examples]
+    write_shard(tmp_path / "samples" / "samples-0000-00000.safetensors", drawn, RegionCodec(autoencoder))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     path = os.pathsep.join([str(REPOSITORY), str(WORKER.parent)])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

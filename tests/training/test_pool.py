@@ -18,9 +18,8 @@ from mrt_core.training.teacher import SamplePool
 def pool(tmp_path_factory, autoencoder):
     folder = tmp_path_factory.mktemp("samples")
     examples = random_examples(5, DesignSettings(frame_area=48 * 48, max_layers=2))
-    write_shard(
-        folder / "samples-0000-00000.safetensors", [next(examples) for _ in range(30)], RegionCodec(autoencoder)
-    )
+    drawn = [next(examples).drawn() for _ in range(30)]
+    write_shard(folder / "samples-0000-00000.safetensors", drawn, RegionCodec(autoencoder))
     pool = SamplePool(folder)
     pool.reload()
     return pool

@@ -37,7 +37,8 @@ def shards(autoencoder, tmp_path_factory) -> Path:
     rng = np.random.default_rng(0)
     settings = DesignSettings(frame_area=48 * 48, min_layers=2, max_layers=3)
     examples = [make_example(generate_design(seed, settings), task, rng) for seed, task in enumerate(Task)]
-    write_shard(folder / "samples-0000-00000.safetensors", examples, RegionCodec(autoencoder))
+    drawn = [example.drawn() for example in examples]
+    write_shard(folder / "samples-0000-00000.safetensors", drawn, RegionCodec(autoencoder))
     return folder
 
 

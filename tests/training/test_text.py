@@ -9,7 +9,7 @@ from mrt_core.designs.generator import DesignSettings, generate_design
 from mrt_core.regions import RegionCodec
 from mrt_core.sequence import patchify
 from mrt_core.tasks import Task, plan
-from mrt_core.training.samples import Example, TrainingSample, encode_examples
+from mrt_core.training.samples import Example, TrainingSample, encode_samples
 from mrt_core.training.text import PICTURE, coarse_pictures, picture_loss, warm_up_text
 
 SETTINGS = DesignSettings(frame_area=64 * 64, max_layers=3)
@@ -22,7 +22,7 @@ def samples(autoencoder) -> list[TrainingSample]:
         design = generate_design(seed, SETTINGS)
         task, targets = (Task.ADD_LAYERS, (0,)) if seed == 0 else (Task.TEXT_TO_LAYERS, ())
         example = Example(design, task, targets, plan(task, design.layout, targets))
-        tokens = encode_examples([example], RegionCodec(autoencoder))
+        tokens = encode_samples([example.drawn()], RegionCodec(autoencoder))
         made.append(TrainingSample(tokens, example.sample, task, example.prompts()))
     return made
 

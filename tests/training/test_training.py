@@ -1,7 +1,7 @@
 """Training: samples on disk, the masked loss, the optimiser, and states that are resumed bit by bit."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def examples() -> list[Example]:
 @pytest.fixture(scope="module")
 def samples(examples, autoencoder, tmp_path_factory) -> list[TrainingSample]:
     path = tmp_path_factory.mktemp("samples") / "samples-0000-00000.safetensors"
-    write_shard(path, examples, RegionCodec(autoencoder))
+    write_shard(path, [example.drawn() for example in examples], RegionCodec(autoencoder))
     return read_shard(path)
 
 
@@ -158,6 +158,27 @@ def test_existing_shards_are_kept_and_new_ones_are_found(tmp_path, autoencoder):
     tasks = {sample.task: 1.0 for sample in pool.samples[:1]}
     batch = next(pool.batches(np.random.default_rng(0), 9, tasks))
     assert len(batch) == 9 and all(any(sample is known for known in pool.samples) for sample in batch)
+
+
+def test_shards_do_not_depend_on_who_draws_them(tmp_path, autoencoder):
+    codec = RegionCodec(autoencoder)
+    for workers in (0, 2):
+        write_shards(tmp_path / str(workers), codec, 3, 2, 7, SETTINGS, workers)
+    here, elsewhere = ({path.name: path.read_bytes() for path in (tmp_path / x).iterdir()} for x in ("0", "2"))
+    assert len(here) == 3 and len(set(here.values())) == 3
+    assert here == elsewhere
+
+
+def test_a_shard_is_of_its_own_whatever_others_exist(tmp_path, autoencoder):
+    codec = RegionCodec(autoencoder)
+    write_shards(tmp_path, codec, 2, 2, 7, SETTINGS)
+    second = max(tmp_path.iterdir())
+    before = second.read_bytes()
+    second.unlink()
+    write_shards(tmp_path, codec, 2, 2, 7, SETTINGS)
+    assert second.read_bytes() == before
+    drawn = list(islice(random_examples(700_001, SETTINGS), 2))
+    assert [sample.sample for sample in read_shard(second)] == [example.sample for example in drawn]
 
 
 # The loss
@@ -386,7 +407,8 @@ def test_averaged_weights_of_nothing(tmp_path):
 
 
 def test_train_teacher_saves_and_resumes(examples, autoencoder, tmp_path):
-    write_shard(tmp_path / "samples" / "samples-0000-00000.safetensors", examples, RegionCodec(autoencoder))
+    drawn = [example.drawn() for example in examples]
+    write_shard(tmp_path / "samples" / "samples-0000-00000.safetensors", drawn, RegionCodec(autoencoder))
     settings = TeacherTraining(steps=2, batch=2, warmup=1, save_every=100)
     folder, path = tmp_path / "teacher", tmp_path / "teacher" / "state.safetensors"
     train_teacher(folder, tmp_path / "samples", make_teacher(0), settings)
