@@ -25,7 +25,7 @@ from mrt_core.tasks import EMPTY_PROMPT
 from mrt_core.training.finetune import Finetuning, UnfilledOperations, finetune, static_bytes
 from mrt_core.training.low_rank import LowRankTraining, add_pairs
 from mrt_core.training.prompts import CachedText, write_text_states
-from mrt_core.training.samples import TRAINING_MIX, encode_examples, random_examples, read_shard
+from mrt_core.training.samples import TRAINING_MIX, encode_samples, random_examples, read_shard
 from mrt_core.training.state import averaged_weights
 from mrt_core.transformer import MaskedRegionTransformer, TransformerConfig
 
@@ -239,7 +239,7 @@ def test_samples_are_encoded_by_the_checkpoint(folder, tmp_path, capsys):
     codec = RegionCodec(load_checkpoint(folder / "textless.safetensors").autoencoder, "halo")
     settings = DesignSettings(frame_area=2304, mix=TRAINING_MIX)
     examples = random_examples(0, settings)
-    expected = encode_examples([next(examples) for _ in range(2)], codec)
+    expected = encode_samples([next(examples).drawn() for _ in range(2)], codec)
     found = torch.cat([sample.tokens for sample in stored]).float()
     assert (found - expected).abs().max() < 2e-3 * expected.abs().max()
     (tmp_path / "autoencoder").mkdir()
