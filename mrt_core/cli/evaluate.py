@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -149,6 +150,7 @@ def _probe(file: str, pipeline: Pipeline) -> ClassProbe:
     """The class probe from a file, or a new one, which is kept there ("": nowhere)."""
     if file and Path(file).exists():
         return load_probe(Path(file))
+    logging.getLogger("mrt_core.training.probe").setLevel(logging.INFO)  # training takes a minute or two
     probe = train_probe(pipeline.codec, pipeline.info.frame_area)
     if file:
         save_probe(probe, Path(file))
