@@ -3,22 +3,35 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from .autoencoder import Autoencoder
+from .autoencoder import Autoencoder, AutoencoderConfig
 from .autoencoder_keys import autoencoder_config, canonical_autoencoder_state
 from .checkpoint import Checkpoint
+from .checkpoint_info import CheckpointInfo
+from .checkpoint_report import CheckpointReport, require_loadable
+from .detection import inspect_weights, split_names
 from .errors import MRTError
 from .qwen_text import load_qwen_text_encoder
 from .text import TextEncoder
-from .weights import open_weights
+from .weights import WeightSource, open_weights
+from .weights.folders import AUTOENCODER_PREFIX
 from .weights.settings import autoencoder_settings
 
 log = logging.getLogger(__name__)
 
 
-def load_autoencoder(path: Path | str, dtype: torch.dtype = torch.float32) -> Autoencoder:
+class AutoencoderWeights(NamedTuple):
+    """An autoencoder as it is stored, by our names."""
+
+    config: AutoencoderConfig
+    state: dict[str, Tensor]
+
+
+def read_autoencoder(path: Path | str) -> AutoencoderWeights:
     """A Wan 2.1 / Qwen-Image autoencoder from a file in either public naming, or from a diffusers folder.
 
     Its latent mean and deviation are those of a config.json beside the weights, else the public ones (spec 2.3). Raises
@@ -27,14 +40,14 @@ def load_autoencoder(path: Path | str, dtype: torch.dtype = torch.float32) -> Au
     path = Path(path)
     folder = path / "vae" if (path / "vae").is_dir() else path
     source = open_weights(folder)
-    state = canonical_autoencoder_state({name: tensor.to(dtype) for name, tensor in source.read(source.tensors)})
+    state = canonical_autoencoder_state(dict(source.read(source.tensors)))
     config = autoencoder_config(state)
     beside = (folder if folder.is_dir() else folder.parent) / "config.json"
     statistics = {name: value for name, value in autoencoder_settings(beside).items() if value is not None}
     if statistics:
         log.info("latent statistics from %s", beside)
-    model = Autoencoder(replace(config, **statistics), device="meta")
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    config = replace(config, **statistics)
+    expected = {name: tensor.shape for name, tensor in Autoencoder(config, device="meta").state_dict().items()}
     wrong = [
         name for name in expected.keys() | state.keys() if getattr(state.get(name), "shape", None) != expected.get(name)
     ]
@@ -43,7 +56,48 @@ def load_autoencoder(path: Path | str, dtype: torch.dtype = torch.float32) -> Au
             f"{path.name} is not a whole autoencoder: {len(wrong)} tensors are missing, unknown or of another shape "
             f"({', '.join(sorted(wrong)[:3])}); download it again"
         )
-    model.load_state_dict({name: tensor.contiguous() for name, tensor in state.items()}, strict=True, assign=True)
+    return AutoencoderWeights(config, state)
+
+
+def read_bundled_autoencoder(source: WeightSource, report: CheckpointReport) -> AutoencoderWeights | None:
+    """The autoencoder that is with a checkpoint's transformer, whose other weights are not read; None where there is none.
+
+    `report` is of these weights and says that they can be loaded.
+    """
+    names = split_names(source.tensors, report.prefix)[AUTOENCODER_PREFIX]
+    if not names:
+        return None
+    state = {name.removeprefix(AUTOENCODER_PREFIX): tensor for name, tensor in source.read(names)}
+    return AutoencoderWeights(report.info.autoencoder, canonical_autoencoder_state(state))
+
+
+def load_bundled_autoencoder(path: Path) -> tuple[Autoencoder, CheckpointInfo]:
+    """A checkpoint's own autoencoder in fp32, and what the checkpoint says about itself; its other weights are not read.
+
+    Raises MRTError for a checkpoint without one.
+    """
+    source = open_weights(path)
+    report = inspect_weights(path, source)
+    info = require_loadable(report)
+    weights = read_bundled_autoencoder(source, report)
+    if weights is None:
+        raise MRTError(
+            f"{path.name} comes without an autoencoder, which encodes the samples; make a checkpoint that has one with "
+            "`mrt init --vae`"
+        )
+    return build_autoencoder(weights), info
+
+
+def load_autoencoder(path: Path | str, dtype: torch.dtype = torch.float32) -> Autoencoder:
+    """The autoencoder that `read_autoencoder` reads, ready to use; raises MRTError."""
+    return build_autoencoder(read_autoencoder(path), dtype)
+
+
+def build_autoencoder(weights: AutoencoderWeights, dtype: torch.dtype = torch.float32) -> Autoencoder:
+    """An autoencoder of weights whose names and shapes fit."""
+    model = Autoencoder(weights.config, device="meta")
+    state = {name: tensor.to(dtype).contiguous() for name, tensor in weights.state.items()}
+    model.load_state_dict(state, strict=True, assign=True)
     return model.eval().to(memory_format=torch.channels_last)
 
 

@@ -6,7 +6,7 @@ A file is untrusted input: its header is checked against the file's size before 
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,11 @@ ELEMENT_LIMIT = 2**60  # elements; what a stride can count with room to spare
 DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
     "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64,
+}  # fmt: skip
+DTYPE_NAMES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.uint8: "U8", torch.bool: "BOOL", torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
 }  # fmt: skip
 
 # How the usual wrong files begin, what they are, and what to do.
@@ -41,6 +46,11 @@ class TensorEntry(NamedTuple):
     dtype: str
     shape: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        """Bytes, of a dtype in DTYPE_BITS."""
+        return math.prod(self.shape) * DTYPE_BITS[self.dtype] // 8
+
 
 class SafetensorsHeader(NamedTuple):
     """What a safetensors file says about itself; `size` is the whole file's, in bytes."""
@@ -56,6 +66,44 @@ def save_atomically(tensors: dict[str, Tensor], path: Path, metadata: dict[str, 
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
     os.replace(temporary, path)
+
+
+def save_streamed(
+    path: Path, entries: Mapping[str, TensorEntry], tensors: Iterable[tuple[str, Tensor]], metadata: Mapping[str, str]
+) -> None:
+    """As `save_atomically`, but one tensor after another, in any order, so that memory holds one; a failure leaves nothing.
+
+    `tensors` are those of `entries`, each once and exactly as described there; ValueError where one never came.
+    """
+    header, places = _lay_out(entries, metadata)
+    temporary = path.with_name(path.name + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("wb") as file:
+            file.write(header)
+            for name, tensor in tensors:
+                file.seek(places.pop(name))
+                file.write(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+        if places:
+            raise ValueError(f"{len(places)} tensors were announced and never came, such as {min(places)}")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _lay_out(entries: Mapping[str, TensorEntry], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
+    """A file's header and where each tensor begins; wide numbers come first, so that every one is aligned."""
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    offset, offsets = 0, {}
+    for name, entry in sorted(entries.items(), key=lambda item: (-DTYPE_BITS[item[1].dtype], item[0])):
+        end = offset + entry.size
+        header[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [offset, end]}
+        offset, offsets[name] = end, offset
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    start = 8 + len(text)
+    return len(text).to_bytes(8, "little") + text, {name: start + offset for name, offset in offsets.items()}
 
 
 def read_header(path: Path) -> SafetensorsHeader:

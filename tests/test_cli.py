@@ -18,7 +18,7 @@ from mrt_core.layout_json import layout_to_json
 from mrt_core.training import bundle
 
 REPOSITORY = Path(__file__).parents[1]
-COMMANDS = ("text", "image", "add", "restyle", "inspect", "layout", "evaluate", "train", "demo")
+COMMANDS = ("text", "image", "add", "restyle", "inspect", "layout", "evaluate", "init", "train", "demo")
 
 
 @pytest.fixture

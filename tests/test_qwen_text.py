@@ -9,8 +9,10 @@ from quantised_files import save_fp8
 from qwen_files import tiny_qwen, write_tokenizer
 from safetensors.torch import load_file, save_file
 
+from mrt_core.cli import main
 from mrt_core.errors import MRTError
 from mrt_core.qwen_text import TEMPLATE_END, TEMPLATE_START, QwenTextEncoder, load_qwen_text_encoder
+from mrt_core.training.prompts import CachedText
 
 transformers = pytest.importorskip(
     "transformers", reason="Qwen2.5-VL is read through transformers: pip install -e .[dev]"
@@ -183,3 +185,15 @@ def test_missing_transformers_names_the_remedy(monkeypatch, weights_file):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MRTError, match="pip install transformers"):
         load_qwen_text_encoder(weights_file)
+
+
+def test_the_states_of_training_prompts(encoder, weights_file, tokenizer_folder, tmp_path):
+    """`mrt train prompts` computes them once, for every prompt of a shard and the empty one."""
+    shard = {"prompts": '[{"task": "text_to_layers", "prompts": ["a red cat", "two\\nlines"]}]'}
+    save_file({"tokens": torch.zeros(1, 64)}, tmp_path / "samples-0000-00000.safetensors", shard)
+    command = ["train", "prompts", "--samples", str(tmp_path), "--text-encoder", str(weights_file), "--device", "cpu"]
+    assert main([*command, "--tokenizer", str(tokenizer_folder), "--dtype", "fp32"]) == 0
+    prompts = ["two\nlines", " ", "a red cat"]
+    found = CachedText(tmp_path, encoder.width).encode_prompts(prompts)
+    for states, expected in zip(found, encoder.encode_prompts(prompts), strict=True):
+        assert torch.equal(states, expected.bfloat16())

@@ -1,4 +1,4 @@
-"""The command line: `mrt text`, `image`, `add`, `restyle`, `inspect`, `layout`, `evaluate`, `train` and `demo`."""
+"""The command line: `mrt text`, `image`, `add`, `restyle`, `inspect`, `layout`, `evaluate`, `init`, `train` and `demo`."""
 
 import argparse
 import logging
@@ -10,7 +10,7 @@ from ..errors import MRTError
 
 MODULES = {  # which of this package has a command
     "text": "make", "image": "make", "add": "make", "restyle": "make", "inspect": "describe", "layout": "draw",
-    "evaluate": "evaluate", "train": "train", "demo": "demo",
+    "evaluate": "evaluate", "init": "init", "train": "train", "demo": "demo",
 }  # fmt: skip
 
 

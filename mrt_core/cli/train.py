@@ -1,6 +1,7 @@
 """`mrt train`: the small checkpoint from nothing, in five steps; the long ones can be interrupted and resumed.
 
 autoencoder -> samples -> text -> teacher -> bundle, all in one run folder; and from the teacher on student -> bundle-student.
+A checkpoint of any size is trained on with samples -> prompts -> finetune.
 """
 
 import argparse
@@ -8,24 +9,26 @@ import logging
 from pathlib import Path
 
 from ..checkpoint_info import Sampling
+from ..components import load_bundled_autoencoder
 from ..designs.generator import DesignSettings
 from ..errors import MRTError
 from ..regions import REGION_MODES, RegionCodec
-from ..tasks import Task
 from ..training import bundle
 from ..training.autoencoder import AutoencoderTraining, finish_autoencoder, train_autoencoder
 from ..training.document_samples import write_document_shards
 from ..training.samples import TRAINING_MIX, write_shards
 from ..training.student import StudentTraining, train_student
-from ..training.teacher import TASK_SHARES, SamplePool, TeacherModel, TeacherTraining, train_teacher
+from ..training.teacher import SamplePool, TeacherModel, TeacherTraining, train_teacher
 from ..training.text import warm_up_text
+from . import finetune
+from .shares import add_shares, task_shares
 
 TINY_FRAME_AREA = 128 * 128  # px
 
 
 def add_commands(commands) -> None:
     """Register the command and its steps."""
-    parser = commands.add_parser("train", help="train a small checkpoint on synthetic designs")
+    parser = commands.add_parser("train", help="train a small checkpoint on synthetic designs, or a given one on")
     steps = parser.add_subparsers(title="steps, in this order", required=True, metavar="STEP")
 
     autoencoder = _step(steps, "autoencoder", run_autoencoder, "train the RGBA autoencoder")
@@ -44,14 +47,17 @@ def add_commands(commands) -> None:
     samples.add_argument("--shards", type=int, help="default: 40, or 1 with --from")
     samples.add_argument("--size", type=int, default=500, help="samples per shard, default: %(default)s")
     samples.add_argument("--seed", type=int, default=0)
+    samples.add_argument("--checkpoint", type=Path, metavar="FILE", help="encode with this checkpoint's autoencoder, in "
+                         "its region mode and, without --frame-area, at its size; default: the run folder's")  # fmt: skip
     samples.add_argument(
         "--workers",
         type=int,
         default=0,
         help="processes that draw designs while this one encodes, default: %(default)s",
     )
-    samples.add_argument("--region-mode", choices=REGION_MODES, default="crop")
+    samples.add_argument("--region-mode", choices=REGION_MODES, help="default: the checkpoint's, crop without one")
     samples.add_argument("--device", default="cpu")
+    samples.set_defaults(frame_area=None)
 
     text = _step(
         steps, "text", run_text, "teach the text encoder what words look like, before the transformer reads it"
@@ -65,7 +71,7 @@ def add_commands(commands) -> None:
     teacher.add_argument("--decay-share", type=float, default=TeacherTraining.decay_share, help="last part of the steps "
                          "over which the learning rate falls to 0, default: %(default)s")  # fmt: skip
 
-    _add_shares(teacher)
+    add_shares(teacher)
     teacher.add_argument(
         "--train-text", action="store_true", help="train the text encoder too; default: it stays as warmed up"
     )
@@ -101,7 +107,7 @@ def add_commands(commands) -> None:
     )
     student.add_argument("--fake-learning-rate", type=float, default=StudentTraining.fake_learning_rate, help="default: "
                          "%(default)s")  # fmt: skip
-    _add_shares(student)
+    add_shares(student)
 
     finish = _step(
         steps, "bundle-student", run_bundle_student, "write a checkpoint of the student, or a LoRA that makes it"
@@ -114,26 +120,18 @@ def add_commands(commands) -> None:
     unpack = _step(steps, "unpack", run_unpack, "start a run folder from a bundled checkpoint, to train it further")
     unpack.add_argument("checkpoint", type=Path)
 
+    finetune.add_steps(steps, _step)
+
 
 def _step(steps, name: str, run, text: str) -> argparse.ArgumentParser:
     parser = steps.add_parser(name, help=text, description=text)
     parser.add_argument(
         "--run", dest="folder", type=Path, default=Path("runs/tiny"), help="run folder, default: %(default)s"
     )
-    parser.add_argument("--frame-area", type=int, default=TINY_FRAME_AREA, help="px, default: %(default)s")
+    parser.add_argument("--frame-area", type=int, default=TINY_FRAME_AREA, help=f"px, default: {TINY_FRAME_AREA}")
     parser.set_defaults(run=run)
     logging.getLogger("mrt_core.training").setLevel(logging.INFO)
     return parser
-
-
-def _add_shares(parser: argparse.ArgumentParser) -> None:
-    shares = list(TASK_SHARES.values())
-    parser.add_argument("--shares", type=float, nargs=4, default=shares, metavar=("T", "I", "A", "R"),
-                        help="of text to layers, image to layers, adding and restyling, default: %(default)s")  # fmt: skip
-
-
-def _shares(options: argparse.Namespace) -> dict[Task, float]:
-    return dict(zip(Task, (share / sum(options.shares) for share in options.shares), strict=True))
 
 
 def run_autoencoder(options: argparse.Namespace) -> None:
@@ -147,9 +145,18 @@ def run_samples(options: argparse.Namespace) -> None:
         raise MRTError(f"--workers is {options.workers}, but it counts processes; give 0 or more")
     if options.source and options.workers:
         raise MRTError(f"--workers is {options.workers}, but it is for synthetic designs; leave it out with --from")
-    autoencoder = bundle.load_trained_autoencoder(options.folder / "autoencoder").to(options.device)
-    codec = RegionCodec(autoencoder, options.region_mode)
-    folder, size, seed, area = options.folder / "samples", options.size, options.seed, options.frame_area
+    if options.checkpoint:
+        if (options.folder / "autoencoder").exists():
+            raise MRTError(
+                f"{options.folder} has an autoencoder of its own, whose samples are another's; give another folder with --run"
+            )
+        autoencoder, info = load_bundled_autoencoder(options.checkpoint)
+        area, mode = info.frame_area, info.region_mode
+    else:
+        autoencoder = bundle.load_trained_autoencoder(options.folder / "autoencoder")
+        area, mode = TINY_FRAME_AREA, "crop"
+    codec = RegionCodec(autoencoder.to(options.device), options.region_mode or mode)
+    folder, size, seed, area = options.folder / "samples", options.size, options.seed, options.frame_area or area
     if options.source:
         write_document_shards(folder, codec, options.source, options.shards or 1, size, seed, area)
     else:
@@ -172,7 +179,7 @@ def run_teacher(options: argparse.Namespace) -> None:
         steps=options.steps,
         batch=options.batch,
         decay_share=options.decay_share,
-        shares=_shares(options),
+        shares=task_shares(options),
         matrices=not options.adamw,
         train_text=options.train_text,
         sharded=options.sharded,
@@ -201,7 +208,7 @@ def run_student(options: argparse.Namespace) -> None:
         shift=options.shift,
         learning_rate=options.learning_rate,
         fake_learning_rate=options.fake_learning_rate,
-        shares=_shares(options),
+        shares=task_shares(options),
     )
     train_student(options.folder / "student", options.folder / "samples", _teacher(options), settings)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from PIL import Image
@@ -47,5 +48,5 @@ def sample_pictures(pipeline: Pipeline, task: Task, count: int, options: Samplin
 def draw_sheet(samples: list[Pictures]) -> Image.Image:
     """All samples on one RGB picture, DESIGNS_PER_ROW in a row."""
     starts = range(0, len(samples), DESIGNS_PER_ROW)
-    rows = [Row("", sum(samples[start : start + DESIGNS_PER_ROW], [])) for start in starts]
+    rows = [Row("", [*chain(*samples[start : start + DESIGNS_PER_ROW])]) for start in starts]
     return assemble_sheet(rows, TILE)

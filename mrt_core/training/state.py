@@ -1,6 +1,7 @@
 """What a training run remembers: weights, their moving average, the optimiser's moments and the step, as safetensors."""
 
 import json
+from collections import deque
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..errors import MRTError
-from ..files import save_atomically
+from ..files import DTYPE_NAMES, TensorEntry, save_streamed
 from .muon import Muon
 from .sharding import gather, is_first_process, place_like
 
@@ -99,17 +100,18 @@ class TrainingState(OptimisedModule):
 
     @torch.no_grad()
     def save(self, path: Path, metadata: dict, **beside: OptimisedModule) -> None:
-        """Write one file with everything; what is sharded is gathered by all processes, and the first one writes."""
+        """Write one file with everything; what is sharded is gathered by all processes, one by one, and the first writes."""
         tensors = self.tensors()
         for prefix, other in beside.items():
             tensors |= {f"{prefix}.{name}": tensor for name, tensor in other.tensors().items()}
-        whole = {}
-        for name, tensor in tensors.items():
-            gathered = gather(tensor)
-            if is_first_process():
-                whole[name] = gathered.cpu()
+        entries = {
+            name: TensorEntry(DTYPE_NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()
+        }
+        whole = ((name, gather(tensor).cpu()) for name, tensor in tensors.items())
         if is_first_process():
-            save_atomically(whole, path, {"training": json.dumps({"step": self.step, **metadata})})
+            save_streamed(path, entries, whole, {"training": json.dumps({"step": self.step, **metadata})})
+        else:
+            deque(whole, maxlen=0)  # every process takes part in every gathering
 
     @torch.no_grad()
     def resume(self, path: Path, **beside: OptimisedModule) -> dict:

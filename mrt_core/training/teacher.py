@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import MRTError
 from ..sequence import PackedBatch, SampleLayout, pack_samples
 from ..tasks import Task
-from ..text import SmallTextConfig, SmallTextEncoder
+from ..text import SmallTextConfig, SmallTextEncoder, TextEncoder
 from ..transformer import MaskedRegionTransformer, TransformerConfig
 from .flow import attention_on, latent_batch, velocity_loss
 from .muon import muon_for
@@ -65,26 +67,47 @@ class TrainingOperations:
             return super().forward(x.to(self.weight.dtype))
 
 
-class TeacherModel(nn.Module):
-    """The transformer with the small text encoder that it is trained with."""
+class ConditionedModel(nn.Module):
+    """A transformer with the text encoder that reads its prompts: what `train` takes.
 
-    def __init__(self, config: TransformerConfig, text_config: SmallTextConfig, tokenizer: Tokenizer):
+    With `recompute`, activations inside the blocks are not kept for the backward pass but computed again there.
+    """
+
+    def __init__(self, transformer: MaskedRegionTransformer, text_encoder: TextEncoder, recompute: bool = False):
         super().__init__()
-        self.transformer = MaskedRegionTransformer(config, operations=TrainingOperations)
-        self.text_encoder = SmallTextEncoder(text_config, tokenizer)
-        initialise(self.transformer)
+        self.transformer, self.text_encoder, self.recompute = transformer, text_encoder, recompute
+
+    @property
+    def trained(self) -> nn.Module:
+        """The module whose parameters are optimised, averaged over time and kept in the run's state."""
+        return self
 
     def forward(
         self, tokens: Tensor, sigma: Tensor, layouts: list[SampleLayout], prompts: list[str]
     ) -> tuple[Tensor, Tensor]:
         """Velocity (N, 64) of every token, and which of them are noisy (N,)."""
         batch = self.pack(layouts, prompts)
-        return self.transformer(tokens, sigma, batch, attention_on(tokens.device)), ~batch.clean
+        blocks = self.transformer.transformer_blocks
+        if self.recompute:
+            blocks = [partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False) for block in blocks]
+        return self.transformer(tokens, sigma, batch, attention_on(tokens.device), blocks=blocks), ~batch.clean
 
     def pack(self, layouts: list[SampleLayout], prompts: list[str]) -> PackedBatch:
         """The samples with the states of their prompts, in fp32."""
-        text = [states.float() for states in self.text_encoder.encode_prompts(prompts)]
+        text = [
+            states.to(next(self.transformer.parameters()).device).float()
+            for states in self.text_encoder.encode_prompts(prompts)
+        ]
         return pack_samples(layouts, text, self.text_encoder.caption_indices(prompts))
+
+
+class TeacherModel(ConditionedModel):
+    """An untrained transformer with the small text encoder that it is trained with."""
+
+    def __init__(self, config: TransformerConfig, text_config: SmallTextConfig, tokenizer: Tokenizer):
+        transformer = MaskedRegionTransformer(config, operations=TrainingOperations)
+        super().__init__(transformer, SmallTextEncoder(text_config, tokenizer))
+        initialise(self.transformer)
 
 
 @torch.no_grad()
@@ -151,33 +174,47 @@ def flow_matching_loss(
     batch = latent_batch(samples, device)
 
     def velocity(x: Tensor, sigma: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(
+            device.type, torch.bfloat16, cache_enabled=False
+        ):  # or it would keep a copy of every weight
             return model(batch.fill(x), sigma, batch.layouts, prompts)[0][batch.noisy].float()
 
     return velocity_loss(velocity, batch.latents[batch.noisy], batch.random_levels(), batch.tokens)
 
 
-def train_teacher(folder: Path, shards: Path, model: nn.Module, settings: TeacherTraining) -> None:
-    """Train `model` on the shards, resuming from `folder`/state.safetensors.
-
-    Under torchrun every process draws batches of its own; the model is the same everywhere and gradients are averaged, or
-    with `settings.sharded` it is sharded over the devices (FSDP2), for models that one device does not hold.
-    """
-    rank, device = start_device()
+def train_teacher(folder: Path, shards: Path, model: TeacherModel, settings: TeacherTraining) -> None:
+    """Train `model` on the shards, resuming from `folder`/state.safetensors; see `train`."""
+    _, device = start_device()
     torch.manual_seed(settings.seed)
     model.to(device)
     model.text_encoder.requires_grad_(settings.train_text)
-    averaged = dist.is_initialized() and not settings.sharded
     if dist.is_initialized() and settings.sharded:
-        mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-        for block in model.transformer.transformer_blocks:
-            fully_shard(block, mesh=mesh)
-        fully_shard(model, mesh=mesh)
+        shard_blocks(model, device)
+    train(folder, shards, model, settings, device)
+
+
+def shard_blocks(model: ConditionedModel, device: torch.device) -> None:
+    """Shard a model over all processes, block by block (FSDP2), for models that one device does not hold."""
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    for block in model.transformer.transformer_blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def train(folder: Path, shards: Path, model: ConditionedModel, settings: TeacherTraining, device: torch.device) -> None:
+    """Train a model that lies on its device already, resuming from `folder`/state.safetensors.
+
+    Under torchrun every process draws batches of its own; the model is the same everywhere and gradients are averaged, or
+    it has been sharded over the devices.
+    """
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    trained = model.trained
+    averaged = dist.is_initialized() and not settings.sharded
     if averaged:
-        share_weights(model)
+        share_weights(trained)
     matrices = _hidden_matrices(model) if settings.matrices else set()
-    optimizer = muon_for(model, matrices, settings.matrix_learning_rate, settings.learning_rate, 0.01)
-    state = TrainingState(model, optimizer, settings.ema_decay)
+    optimizer = muon_for(trained, matrices, settings.matrix_learning_rate, settings.learning_rate, 0.01)
+    state = TrainingState(trained, optimizer, settings.ema_decay)
     path = folder / "state.safetensors"
     if path.exists():
         state.resume(path)

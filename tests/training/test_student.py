@@ -154,7 +154,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(shards, tmp_path):
     for name in ("proj_out.weight", "transformer_blocks.0.attn.to_q.weight"):
         weights = [start[name], *(expected[f"{network}{name}"] for network in ("model.", "ema.", "fake.model."))]
         assert all(not torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
-        assert all((weight - start[name]).abs().max() < 1e-3 for weight in weights)
+        assert all((weight - start[name]).abs().max() < 2e-3 for weight in weights)  # at most eight updates of 2e-4
 
     with pytest.raises(MRTError, match="trained for 2 steps with shift 3, but 8 steps with shift 3 were asked for"):
         train_student(parts, shards, make_teacher(0), replace(SETTINGS, student_steps=8))
