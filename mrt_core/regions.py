@@ -75,6 +75,8 @@ class Margins(NamedTuple):
 
     def pad(self, image: np.ndarray) -> np.ndarray:
         """The image (h, w, 4) with this much transparency around it."""
+        if not any(self):
+            return image
         top, bottom, left, right = (side * LATENT_PX for side in self)
         return np.pad(image, ((top, bottom), (left, right), (0, 0)))
 

@@ -1,15 +1,27 @@
 """Work done ahead of its use by other processes."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TypeVar
 
 Argument, Result = TypeVar("Argument"), TypeVar("Result")
 
 SPARE_RESULTS = 2  # finished or begun beyond one per worker, so that memory stays bounded
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when its parent is killed, which tells it nothing: it would wait for work for ever."""
+
+    def wait() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def map_ahead(function: Callable[[Argument], Result], arguments: Iterable[Argument], workers: int) -> Iterator[Result]:
@@ -22,7 +34,7 @@ def map_ahead(function: Callable[[Argument], Result], arguments: Iterable[Argume
         yield from map(function, arguments)
         return
     pending, remaining = deque(), iter(arguments)
-    pool = ProcessPoolExecutor(workers, get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
     try:
         while True:
             room = workers + SPARE_RESULTS - len(pending)
