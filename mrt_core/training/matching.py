@@ -14,22 +14,42 @@ from torch import Tensor
 from ..sampling import renoise
 from .flow import NoisyTokens, Velocity, add_noise
 
+NOISE_LEVELS = (0.02, 0.98)  # at which teacher and fake score are compared: DMD's own limits
 SMALLEST_DISTANCE = 1e-3  # of a sample from the teacher's estimate, in latent units, so that nothing is divided by 0
 
 
+class Step(NamedTuple):
+    """One sampling step of every sample: inputs and x0 (M, 64), its noise level and the next one's (B,)."""
+
+    inputs: Tensor
+    outputs: Tensor
+    sigma: Tensor
+    following: Tensor
+
+    def comparison_levels(self) -> Tensor:
+        """A random noise level per sample (B,), not below the next step's.
+
+        A step's x0 is noised to the next step's level and need not be right below it. Compared at all levels, the last steps
+        are driven past the teacher's variance, since the fake score also sees the first steps' averages;
+        trajectory distribution matching (Luo et al. 2025, arXiv 2503.06674) parts the steps for the same reason.
+        """
+        levels = self.following + (1 - self.following) * torch.rand_like(self.following)
+        return levels.clamp(*NOISE_LEVELS)
+
+
 class Trajectory(NamedTuple):
-    """What a student saw and predicted while it sampled K steps: noise levels (K,), inputs and x0 (K, M, 64)."""
+    """What a student saw and predicted while it sampled K steps: the schedule (K + 1,), inputs and x0 (K, M, 64)."""
 
     sigmas: Tensor
     inputs: Tensor
     outputs: Tensor
 
-    def random_steps(self, tokens: NoisyTokens) -> tuple[Tensor, Tensor, Tensor]:
-        """One step at random per sample: its inputs (M, 64), its outputs (M, 64) and its noise level (B,)."""
+    def random_steps(self, tokens: NoisyTokens) -> Step:
+        """One step at random per sample."""
         samples = int(tokens.sample.max()) + 1
-        step = torch.randint(len(self.sigmas), (samples,), device=self.sigmas.device)
+        step = torch.randint(len(self.inputs), (samples,), device=self.sigmas.device)
         which = step[tokens.sample], torch.arange(len(tokens.sample), device=step.device)
-        return self.inputs[which], self.outputs[which], self.sigmas[step]
+        return Step(self.inputs[which], self.outputs[which], self.sigmas[step], self.sigmas[step + 1])
 
 
 @torch.no_grad()
@@ -43,7 +63,7 @@ def simulate(student: Velocity, noise: Tensor, sigmas: Tensor, tokens: NoisyToke
         return student(x, torch.full((samples,), sigma, device=x.device))
 
     renoise(denoise, noise, sigmas, lambda: torch.randn_like(noise), lambda _step, _steps, x0: outputs.append(x0))
-    return Trajectory(sigmas[:-1].to(noise), torch.stack(inputs), torch.stack(outputs))
+    return Trajectory(sigmas.to(noise), torch.stack(inputs), torch.stack(outputs))
 
 
 def predict_clean(velocity: Velocity, x: Tensor, sigma: Tensor, tokens: NoisyTokens) -> Tensor:

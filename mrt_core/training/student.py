@@ -35,7 +35,6 @@ from .teacher import TASK_SHARES, SamplePool, TeacherModel
 log = logging.getLogger(__name__)
 
 UNGUIDED = (Task.IMAGE_TO_LAYERS,)
-NOISE_LEVELS = (0.02, 0.98)  # at which teacher and fake score are compared: DMD's own limits
 ROUNDS_PER_LOG = 10
 
 
@@ -170,18 +169,17 @@ def _round(
 
     modelling = []
     for _ in range(settings.fake_updates):
-        _, x0, _ = trajectory.random_steps(tokens)
-        loss = velocity_loss(fake_velocity, x0, batch.random_levels(), tokens)
+        step = trajectory.random_steps(tokens)
+        loss = velocity_loss(fake_velocity, step.outputs, step.comparison_levels(), tokens)
         loss.backward()
         average_gradients(fake.module)
         fake.apply_gradients(1.0)
         modelling.append(loss.item())
 
-    x, _, sigma = trajectory.random_steps(tokens)
-    x0 = predict_clean(student_velocity, x, sigma, tokens)
-    levels = batch.random_levels().clamp(*NOISE_LEVELS)
+    step = trajectory.random_steps(tokens)
+    x0 = predict_clean(student_velocity, step.inputs, step.sigma, tokens)
     teacher_velocity = case.guided_velocity(teacher.transformer)
-    loss = distribution_matching_loss(x0, levels, teacher_velocity, fake_velocity, tokens)
+    loss = distribution_matching_loss(x0, step.comparison_levels(), teacher_velocity, fake_velocity, tokens)
     loss.backward()
     average_gradients(student.module)
     student.apply_gradients(warmup_stable_decay(student.step, settings.steps, settings.warmup, settings.decay_share))
