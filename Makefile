@@ -8,7 +8,8 @@ ARGS ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
+# but the ablations, which take hours and a run folder
+BENCHMARKS := $(filter-out benchmarks/ablations.py,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-readers fuzz lint format train benchmark clean

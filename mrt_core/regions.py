@@ -135,7 +135,7 @@ class RegionCodec:
         weight = self.autoencoder.quant_conv.weight
         pixels = images.to(weight.device).to(weight.dtype) / 255  # as bytes to the device
         if self.autoencoder.config.in_channels == 3:
-            pixels = pixels[:, :3] * pixels[:, 3:] + GREY * (1 - pixels[:, 3:])
+            pixels = over_grey(pixels)
         return self.autoencoder.encode((2 * pixels - 1).contiguous(memory_format=torch.channels_last))
 
     @torch.no_grad()
@@ -146,6 +146,11 @@ class RegionCodec:
         if self.autoencoder.config.out_channels == 3:
             unit = F.pad(unit, (0, 0, 0, 0, 0, 1), value=1.0)
         return (unit * 255).round().to(torch.uint8)
+
+
+def over_grey(pixels: Tensor) -> Tensor:
+    """Straight RGBA (B, 4, h, w) in 0..1 over grey, as RGB (B, 3, h, w)."""
+    return pixels[:, :3] * pixels[:, 3:] + GREY * (1 - pixels[:, 3:])
 
 
 def _in_batches(items: Sequence[Tensor], run: Callable[[Tensor], Tensor], pixels_per_value: int) -> list[Tensor]:

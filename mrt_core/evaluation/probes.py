@@ -81,17 +81,23 @@ def alpha_outside(layer: Layer, frame: Size) -> float:
     return float(alpha.sum() - inside.sum())
 
 
+def kept_outside(case: Case, layers: Sequence[Layer]) -> list[bool]:
+    """For every judged box that runs past the frame, whether `layers`, those of a stack, keep what the true one has there."""
+    frame = case.design.stack.frame
+    outside = {i: alpha_outside(case.design.stack.layers[i], frame) for i in case.judged}
+    return [alpha_outside(layers[i], frame) >= KEPT_OUTSIDE * a for i, a in outside.items() if a >= LEAST_OUTSIDE]
+
+
 def probe_layers(case: Case, layers: Sequence[Layer], probe: ClassProbe) -> Answers:
     """What the probes say of the judged layers among the `layers` of a stack, the background being the first."""
-    truth, frame = case.design.stack.layers, case.design.stack.frame
+    truth = case.design.stack.layers
     drawings = {i: name for i in case.judged if (name := asked_drawing(truth[i].caption))}
     named = probe.names([layers[i].pixels for i in drawings])
     asked = {i: asked_color(truth[i].caption) for i in case.judged}
-    outside = {i: alpha_outside(truth[i], frame) for i in case.judged}
     return Answers(
         [name == drawing for name, drawing in zip(named, drawings.values(), strict=True)],
         [main_color(layers[i].pixels) == color for i, color in asked.items() if color],
-        [alpha_outside(layers[i], frame) >= KEPT_OUTSIDE * a for i, a in outside.items() if a >= LEAST_OUTSIDE],
+        kept_outside(case, layers),
     )
 
 

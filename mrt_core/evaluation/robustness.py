@@ -52,11 +52,16 @@ def evaluate_jitter(pipeline: Pipeline, designs: int, jitter: int, options: Samp
     """Scores with boxes whose edges are up to `jitter` px off, as they come."""
     for index in range(designs):
         case = held_out_case(index, Task.IMAGE_TO_LAYERS, pipeline.info.frame_area)
-        request = jittered_request(case.request(), jitter, np.random.default_rng((5, index)))
+        request = jittered_request(case.request(), jitter, jitter_rng(index))
         stack = sample(pipeline, request, index, options)
         yield f"boxes up to {jitter} px off", score_anywhere(case, stack)
         matched = match_image(stack, request.stack.layers[0].pixels)
         yield f"boxes up to {jitter} px off, matched", score_anywhere(case, matched)
+
+
+def jitter_rng(index: int) -> np.random.Generator:
+    """What moves the boxes of held-out design number `index`."""
+    return np.random.default_rng((5, index))
 
 
 def jittered_request(request: Request, jitter: int, rng: np.random.Generator) -> Request:

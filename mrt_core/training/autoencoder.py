@@ -17,6 +17,7 @@ from ..designs.generator import DesignSettings, generate_design
 from ..files import save_atomically
 from ..geometry import LATENT_PX, Box
 from ..layers import LayerStack, composite
+from ..regions import over_grey
 from .muon import muon_for
 from .state import TrainingState, averaged_weights, warmup_stable_decay
 
@@ -31,7 +32,10 @@ CROP_AREA = 64 * 64  # px; a batch of bigger crops holds fewer of them
 
 @dataclass(frozen=True)
 class AutoencoderTraining:
-    """Settings of a run. `batch` counts crops of 64 x 64 px; `kl_weight` weighs the mean KL of one latent value."""
+    """Settings of a run. `batch` counts crops of 64 x 64 px; `kl_weight` weighs the mean KL of one latent value.
+
+    With 3 `image_channels` the encoder sees layers over grey, and the decoder has to find their alpha (paper section 5.9).
+    """
 
     steps: int = 5000
     batch: int = 6
@@ -41,6 +45,7 @@ class AutoencoderTraining:
     decay_share: float = 0.5
     save_every: int = 500
     seed: int = 0
+    image_channels: int = 4
 
 
 def _random_crop(rng: np.random.Generator, stack: LayerStack, height: int, width: int) -> np.ndarray:
@@ -71,6 +76,11 @@ def crops(settings: AutoencoderTraining, seed: int, held_out: bool = False) -> I
 def to_network(pixels: np.ndarray) -> Tensor:
     """Straight RGBA uint8 (B, H, W, 4) to the autoencoder's input (B, 4, H, W) in -1..1."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def seen_by(model: Autoencoder, image: Tensor) -> Tensor:
+    """What the encoder is given of straight RGBA (B, 4, H, W) in -1..1: all of it, or RGB (B, 3, H, W) over grey."""
+    return image if model.config.in_channels == 4 else 2 * over_grey((image + 1) / 2) - 1
 
 
 def premultiplied(image: Tensor) -> Tensor:
@@ -123,7 +133,8 @@ def reconstruction_psnr(output: Tensor, target: Tensor) -> float:
 @torch.no_grad()
 def latent_statistics(model: Autoencoder, batches: Iterator[Tensor], count: int = 60) -> tuple[tuple[float, ...], ...]:
     """Mean and standard deviation per latent channel over `count` batches."""
-    values = [model.posterior(next(batches))[0].transpose(0, 1).reshape(LATENT_CHANNELS, -1) for _ in range(count)]
+    means = (model.posterior(seen_by(model, next(batches)))[0] for _ in range(count))
+    values = [mean.transpose(0, 1).reshape(LATENT_CHANNELS, -1) for mean in means]
     joined = torch.cat(values, 1)
     return tuple(joined.mean(1).tolist()), tuple(joined.std(1).tolist())
 
@@ -132,7 +143,8 @@ def latent_statistics(model: Autoencoder, batches: Iterator[Tensor], count: int 
 def finish_autoencoder(folder: Path) -> None:
     """Write the averaged weights with the latent statistics of training crops as `folder`/autoencoder.safetensors."""
     weights = averaged_weights(folder / "state.safetensors")
-    model = Autoencoder(AutoencoderConfig(base_width=len(weights["decoder.norm_out.gamma"])))
+    width, channels = len(weights["decoder.norm_out.gamma"]), weights["encoder.conv_in.weight"].shape[1]
+    model = Autoencoder(AutoencoderConfig(width, channels))
     model.load_state_dict(weights)
     mean, std = latent_statistics(model, crops(AutoencoderTraining(), seed=1_000_000))
     model.config = replace(model.config, latent_mean=mean, latent_std=std)
@@ -149,7 +161,7 @@ def save_autoencoder(folder: Path, model: Autoencoder) -> None:
 def train_autoencoder(folder: Path, settings: AutoencoderTraining, base_width: int = 16, device: str = "cpu") -> None:
     """Train, resuming from `folder`/state.safetensors where it exists; the state is saved as training goes on."""
     torch.manual_seed(settings.seed)
-    model = Autoencoder(AutoencoderConfig(base_width))
+    model = Autoencoder(AutoencoderConfig(base_width, settings.image_channels))
     initialise(model)
     model.to(device, memory_format=torch.channels_last)
     inner = {
@@ -166,7 +178,7 @@ def train_autoencoder(folder: Path, settings: AutoencoderTraining, base_width: i
     while state.step < settings.steps:
         image = next(batches).to(device, memory_format=torch.channels_last)
         with torch.autocast(image.device.type, torch.bfloat16):
-            mean, log_variance = model.posterior(image)
+            mean, log_variance = model.posterior(seen_by(model, image))
             noise = torch.randn_like(mean) * (0.5 * log_variance.clamp(-20, 10)).exp()
             output = model.reconstruct(mean + noise)
         log_variance = log_variance.float().clamp(-20, 10)

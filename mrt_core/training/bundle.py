@@ -89,7 +89,12 @@ def load_student(folder: Path, config: TransformerConfig) -> tuple[MaskedRegionT
 
 
 def write_checkpoint(path: Path, folder: Path, model: TeacherModel, **settings) -> None:
-    """Bundle a model with the autoencoder of a run folder into one file.
+    """Bundle a model with the autoencoder of a run folder into one file; `settings` as `bundled`."""
+    save_checkpoint(path, bundled(folder, model, **settings))
+
+
+def bundled(folder: Path, model: TeacherModel, **settings) -> Checkpoint:
+    """A model with the autoencoder of a run folder.
 
     `settings` are fields of CheckpointInfo: how to sample, the frame area in px, the region mode, whether it is a student.
     """
@@ -100,7 +105,7 @@ def write_checkpoint(path: Path, folder: Path, model: TeacherModel, **settings) 
         text_encoder=model.text_encoder.config,
         **settings,
     )
-    save_checkpoint(path, Checkpoint(model.transformer, autoencoder, model.text_encoder, info))
+    return Checkpoint(model.transformer, autoencoder, model.text_encoder, info)
 
 
 def write_student(path: Path, folder: Path, teacher: TeacherModel, image_steps: int, **settings) -> None:

@@ -183,11 +183,19 @@ class TrainingSample:
         slots = (composite._replace(clean=False), *others)
         return replace(self, sample=self.sample._replace(slots=slots), task=Task.TEXT_TO_LAYERS)
 
-    def pick_prompt(self, rng: np.random.Generator, dropout: float) -> str:
-        """A prompt at random; empty with chance `dropout`, or more often where the image already tells all."""
-        if self.task is Task.IMAGE_TO_LAYERS:
-            dropout = BLANK_CAPTION_SHARE
-        return EMPTY_PROMPT if rng.random() < dropout else self.prompts[int(rng.integers(len(self.prompts)))]
+    def pick_prompt(self, rng: np.random.Generator, dropout: float, image_dropout: float = BLANK_CAPTION_SHARE) -> str:
+        """A prompt at random; empty with chance `dropout`, or `image_dropout` where the image already tells all.
+
+        What comes next from `rng` does not depend on the chances.
+        """
+        blank = rng.random() < (image_dropout if self.task is Task.IMAGE_TO_LAYERS else dropout)
+        picked = self.prompts[int(rng.integers(len(self.prompts)))]
+        return EMPTY_PROMPT if blank else picked
+
+
+def any_sample(sample: TrainingSample) -> bool:
+    """True: the whole pool is trained on."""
+    return True
 
 
 def read_shard(path: Path) -> list[TrainingSample]:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..transformer import MaskedRegionTransformer, TransformerConfig
 from .flow import attention_on, latent_batch, velocity_loss
 from .muon import muon_for
 from .processes import average_gradients, share_weights, start_device
-from .samples import TrainingSample, read_shard
+from .samples import BLANK_CAPTION_SHARE, TrainingSample, any_sample, read_shard
 from .state import TrainingState, warmup_stable_decay
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,12 @@ class TeacherTraining:
     decay_share: float = 0.25
     ema_decay: float = 0.998
     prompt_dropout: float = 0.1
+    image_prompt_dropout: float = BLANK_CAPTION_SHARE  # of image to layers
     save_every: int = 200
     reload_every: int = 200  # steps after which new shards are picked up
     seed: int = 0
     shares: Mapping[Task, float] = field(default_factory=lambda: TASK_SHARES)
+    accept: Callable[[TrainingSample], bool] = any_sample  # which samples of the shards are trained on
     matrices: bool = True  # Muon for the matrices inside the blocks; False: AdamW for everything
     train_text: bool = False  # a warmed-up encoder forgets its words when it is trained on (docs/results.md)
     sharded: bool = False  # under torchrun: FSDP2 in place of averaged gradients
@@ -127,10 +129,10 @@ def initialise(transformer: MaskedRegionTransformer) -> None:
 
 
 class SamplePool:
-    """All samples of the shards in a folder, drawn at random; `reload` picks up shards that have come since."""
+    """The accepted samples of the shards in a folder, drawn at random; `reload` picks up shards that have come since."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, accept: Callable[[TrainingSample], bool] = any_sample):
+        self.folder, self.accept = folder, accept
         self.samples: list[TrainingSample] = []
         self._read: set[Path] = set()
 
@@ -138,7 +140,7 @@ class SamplePool:
         for path in sorted(self.folder.glob("samples-*.safetensors")):
             if path not in self._read:
                 self._read.add(path)
-                self.samples += read_shard(path)
+                self.samples += filter(self.accept, read_shard(path))
 
     def batches(
         self, rng: np.random.Generator, size: int, shares: Mapping[Task, float]
@@ -146,12 +148,13 @@ class SamplePool:
         """Endless random batches with tasks in given shares, which add up to 1; image-to-layers samples also serve as text
         to layers, without their image. Raises MRTError for a task that no sample serves."""
         while True:
-            candidates = {task: self._serving(task) for task, share in shares.items() if share > 0}
+            candidates = {task: self.serving(task) for task, share in shares.items() if share > 0}
             for _ in range(BATCHES_PER_LOOK):
                 numbers = rng.choice(len(shares), size=size, p=list(shares.values()))
                 yield [_draw(rng, task, candidates[task]) for task in (list(shares)[number] for number in numbers)]
 
-    def _serving(self, task: Task) -> list[TrainingSample]:
+    def serving(self, task: Task) -> list[TrainingSample]:
+        """What batches draw from for a task; raises MRTError where there is none."""
         tasks = {task, Task.IMAGE_TO_LAYERS} if task is Task.TEXT_TO_LAYERS else {task}
         samples = [sample for sample in self.samples if sample.task in tasks]
         if not samples:
@@ -219,7 +222,7 @@ def train(folder: Path, shards: Path, model: ConditionedModel, settings: Teacher
     if path.exists():
         state.resume(path)
         log.info("resumed at step %d", state.step)
-    pool = SamplePool(shards)
+    pool = SamplePool(shards, settings.accept)
     pool.reload()
     rng = np.random.default_rng((settings.seed, rank, state.step))
     torch.manual_seed(hash((settings.seed, rank, state.step)) % 2**31)
@@ -227,7 +230,9 @@ def train(folder: Path, shards: Path, model: ConditionedModel, settings: Teacher
     started, first, losses = time.monotonic(), state.step, []
     while state.step < settings.steps:
         samples = next(batches)
-        prompts = [sample.pick_prompt(rng, settings.prompt_dropout) for sample in samples]
+        prompts = [
+            sample.pick_prompt(rng, settings.prompt_dropout, settings.image_prompt_dropout) for sample in samples
+        ]
         loss = flow_matching_loss(model, samples, prompts, device)
         loss.backward()
         if averaged:
