@@ -151,7 +151,8 @@ def variant_pipeline(run: AblationRun, name: str) -> Pipeline:
     if run.continued:
         bundle.load_teacher(run.source, teacher)
     folder = run.folder / name
-    if not _has_steps(folder / "teacher" / bundle.STATE_FILE, settings.steps):
+    state = folder / "teacher" / bundle.STATE_FILE
+    if not state.exists() or state_metadata(state)["step"] < settings.steps:
         train_teacher(folder / "teacher", run.source / "samples", teacher, settings)
     bundle.load_teacher(folder, teacher)
     teacher.to(start_device()[1]).eval().requires_grad_(False)
@@ -164,14 +165,10 @@ def variant_codec(run: AblationRun, name: str) -> RegionCodec:
     """The averaged autoencoder of one of AUTOENCODERS, which is trained to the end first."""
     folder = run.folder / name
     settings = replace(run.autoencoder, image_channels=AUTOENCODERS[name])
-    if not _has_steps(folder / "state.safetensors", settings.steps):
+    if not (folder / "autoencoder.safetensors").exists():
         train_autoencoder(folder, settings)
         finish_autoencoder(folder)
     return RegionCodec(bundle.load_trained_autoencoder(folder))
-
-
-def _has_steps(state: Path, steps: int) -> bool:
-    return state.exists() and state_metadata(state)["step"] >= steps
 
 
 def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
