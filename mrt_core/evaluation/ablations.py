@@ -71,12 +71,10 @@ MEASURES: Mapping[str, Measure] = {
     "image_to_layers_without_text": Measure(Task.IMAGE_TO_LAYERS, text=False),
     "image_to_layers_8_px_off": Measure(Task.IMAGE_TO_LAYERS, jitter=8),
 }
-_MIXES = {"mix_100_0_0": "100/0/0", "mix_80_20_0": "80/20/0", "base": "70/15/15"}
-_LAYERS_TO_LAYERS = (Task.ADD_LAYERS, Task.RESTYLE_LAYERS)
-_TRAINED = {
-    "mix_100_0_0": (Task.TEXT_TO_LAYERS,),
-    "mix_80_20_0": (Task.TEXT_TO_LAYERS, Task.IMAGE_TO_LAYERS),
-    "base": tuple(Task),
+_MIXES = {  # variant: its shares and the tasks that it trains
+    "mix_100_0_0": ("100/0/0", (Task.TEXT_TO_LAYERS,)),
+    "mix_80_20_0": ("80/20/0", (Task.TEXT_TO_LAYERS, Task.IMAGE_TO_LAYERS)),
+    "base": ("70/15/15", tuple(Task)),
 }
 COMPARISONS: Mapping[str, tuple[Compared, ...]] = {
     "overflow": tuple(
@@ -87,8 +85,8 @@ COMPARISONS: Mapping[str, tuple[Compared, ...]] = {
     "mix": tuple(
         Compared(f"{task.replace('_', ' ')}, {mix}", variant, task)
         for task in Task
-        for variant, mix in _MIXES.items()
-        if task in _TRAINED[variant]
+        for variant, (mix, trained) in _MIXES.items()
+        if task in trained
     ),
     "image_text": (
         Compared("trained without text, given none", "no_image_text", "image_to_layers_without_text"),
