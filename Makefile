@@ -2,17 +2,24 @@
 #
 #   PYTHON        the interpreter that .venv is made from: 3.11 or newer
 #   ARGS          more arguments for the command behind `demo`, `test`, `test-readers`, `fuzz` and `train`
+#   RUN           the run folder of `tiny`
+#   PROCESSES     how many train side by side in `tiny`: processor cores, or GPUs
 
 PYTHON ?= python3
 ARGS ?=
+RUN ?= runs/tiny
+PROCESSES ?= 2
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+TRAIN := $(BIN)/mrt train
+TRAIN_SIDE_BY_SIDE := $(BIN)/torchrun --nproc-per-node $(PROCESSES) -m -- mrt_core train
+SHARES := --shares .42 .32 .14 .12
 # but the ablations, which take hours and a run folder
 BENCHMARKS := $(filter-out benchmarks/ablations.py,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-readers fuzz lint format train benchmark clean
+.PHONY: help install demo test test-readers fuzz lint format train tiny benchmark clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-22s%s\n", $$1, $$2}'
@@ -47,6 +54,15 @@ format: $(INSTALLED) ## format the code and mend what can be mended by a machine
 
 train: $(INSTALLED) ## train a model, e.g. make train ARGS="--help"
 	$(BIN)/mrt train $(ARGS)
+
+tiny: $(INSTALLED) ## train the bundled checkpoint and its student from nothing; many hours on a CPU, goes on where it was
+	$(TRAIN) autoencoder --run $(RUN)
+	$(TRAIN) samples --run $(RUN)
+	test -e $(RUN)/text_encoder.safetensors || $(TRAIN) text --run $(RUN) --steps 800
+	$(TRAIN_SIDE_BY_SIDE) teacher --run $(RUN) --adamw --batch 16 --decay-share 0.45 $(SHARES)
+	$(TRAIN) bundle --run $(RUN) --image-steps 2 --cfg 2 -o $(RUN)/mrt-tiny.safetensors
+	$(TRAIN_SIDE_BY_SIDE) student --run $(RUN) $(SHARES)
+	$(TRAIN) bundle-student --run $(RUN) -o $(RUN)/mrt-tiny-student.safetensors
 
 benchmark: $(INSTALLED) ## run every benchmark, one after the other
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done

@@ -3,9 +3,10 @@
     python benchmarks/ablations.py --run runs/tiny [--steps 400] [--batch 16] [--workers 2]
 
 The run folder holds samples, text encoder and autoencoder (`mrt train` up to `text`) and is only read. Every variant
-trains in a folder of its own in --out; the same command goes on where it was interrupted. Without overflow data and
-without grouping, samples that have it are left out. No grouping is compared with the mix 80/20/0, since only prompts of
-text and image to layers tell whether layers were grouped. The autoencoders train from nothing.
+starts as that folder's teacher did, with untrained blocks unless it was unpacked, and trains in a folder of its own in
+--out; the same command goes on where it was interrupted. Without overflow data and without grouping, samples that have it
+are left out. No grouping is compared with the mix 80/20/0, since only prompts of text and image to layers tell whether
+layers were grouped. The autoencoders train from nothing.
 """
 
 import argparse
@@ -76,9 +77,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--autoencoder-steps", type=int, default=1500)
     parser.add_argument("--designs", type=int, default=100, help="held-out designs, default: %(default)s")
-    parser.add_argument(
-        "--continued", action="store_true", help="start from the run folder's teacher, not from nothing"
-    )
+    parser.add_argument("--continued", action="store_true", help="start from the run folder's teacher as it is now")
     parser.add_argument("--workers", type=int, default=0, help="variants at a time, each in a process with one thread")
     return parser.parse_args()
 

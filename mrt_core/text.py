@@ -3,6 +3,7 @@
 Byte-level BPE accepts any script. The encoder is trained together with the transformer that reads it.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True)
 class SmallTextConfig:
-    """Sizes of the small text encoder; longer prompts are cut to `max_tokens`."""
+    """Sizes of the small text encoder; longer prompts are read in pieces of at most `max_tokens`."""
 
     vocabulary: int = 2048
     width: int = 192
@@ -95,26 +96,31 @@ class SmallTextEncoder(nn.Module):
         self.norm = operations.LayerNorm(config.width, **factory)
 
     def tokenize(self, prompt: str) -> list[int]:
-        """Token ids of one prompt, cut to `max_tokens`, closed by END."""
-        ids = self.tokenizer.encode(prompt.strip()).ids[: self.config.max_tokens - 1]
-        return [*ids, self.tokenizer.token_to_id(END)]
+        """Token ids of one prompt, closed by END."""
+        return [*self.tokenizer.encode(prompt.strip()).ids, self.tokenizer.token_to_id(END)]
 
     def caption_indices(self, prompts: Sequence[str]) -> list[Tensor]:
         """Which layer caption each token of each prompt belongs to (see `TextEncoder`)."""
         return [self._caption_index(prompt.strip()) for prompt in prompts]
 
     def _caption_index(self, prompt: str) -> Tensor:
+        # not their starts: a token takes the blank before it along
         ends = torch.tensor([end for _, end in self.tokenizer.encode(prompt).offsets], dtype=torch.long)
-        ends = ends[: self.config.max_tokens - 1]  # not their starts: a token takes the blank before it along
         index = torch.full((len(ends) + 1,), NO_CAPTION)  # END belongs to none
         for number, match in enumerate(LAYER_CAPTION.finditer(prompt)):
             index[:-1][(ends > match.start()) & (ends <= match.end())] = number
         return index
 
     def encode_prompts(self, prompts: Sequence[str]) -> list[Tensor]:
-        """Text states, one (tokens, width) per prompt."""
-        device = self.tokens.weight.device
+        """Text states, one (tokens, width) per prompt; tokens see those of their own piece of a long prompt."""
         rows = [torch.tensor(self.tokenize(prompt)) for prompt in prompts]
+        pieces = [row.tensor_split(math.ceil(len(row) / self.config.max_tokens)) for row in rows]
+        states = iter(self._encode([piece for few in pieces for piece in few]))
+        return [torch.cat([next(states) for _ in few]) for few in pieces]
+
+    def _encode(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        """The states (T, width) of rows of at most `max_tokens` ids (T,)."""
+        device = self.tokens.weight.device
         ids = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)  # (B, T)
         lengths = torch.tensor([len(row) for row in rows], device=device)
         index = torch.arange(ids.shape[1], device=device)

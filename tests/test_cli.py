@@ -221,6 +221,19 @@ def test_evaluate_adds_tables(folder, capsys):
     assert set(json.loads(Path("less.json").read_text(encoding="utf-8"))) == {"designs", "jitter"}
 
 
+def test_evaluate_draws_sheets_and_keeps_old_ones(folder, capsys):
+    line = "evaluate --designs 3 --tasks --sheets sheets --checkpoint tiny.safetensors --device cpu --steps 1 --cfg 1"
+    assert run(capsys, line)[0] == 0
+    tasks = {"text_to_layers", "image_to_layers", "add_layers", "restyle_layers"}
+    assert {path.name for path in Path("sheets").iterdir()} == {f"{task}.png" for task in tasks}
+    (Path("sheets") / "text_to_layers.png").unlink()
+    before = Path("sheets/add_layers.png").read_bytes()
+    status, _, error = run(capsys, line)
+    assert status == 1 and "image_to_layers.png exists already" in error
+    assert before == Path("sheets/add_layers.png").read_bytes()
+    assert not Path("sheets/text_to_layers.png").exists()  # found out before anything is sampled
+
+
 # Mistakes
 
 

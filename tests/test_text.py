@@ -1,6 +1,7 @@
 """The small text encoder: which caption each token belongs to."""
 
 import pytest
+import torch
 
 from mrt_core.text import END, SmallTextConfig, SmallTextEncoder, train_tokenizer
 
@@ -31,7 +32,20 @@ def test_text_without_tags_belongs_to_no_caption(encoder, prompt):
     assert set(encoder.caption_indices([prompt])[0].tolist()) == {-1}
 
 
-def test_a_cut_prompt_has_an_index_per_token(encoder):
+def test_a_long_prompt_is_read_to_its_end_in_pieces(encoder):
     prompt = "<layer> a red sun </layer> " * 20
     (states,), (index,) = encoder.encode_prompts([prompt]), encoder.caption_indices([prompt])
-    assert len(states) == len(index) == 40
+    tokens = encoder.tokenize(prompt)
+    assert len(states) == len(index) == len(tokens) > 2 * 40
+    assert index[-2] == 19  # the last caption counts as the first does; behind it comes END
+    (other,) = encoder.encode_prompts([prompt.strip().removesuffix("sun </layer>") + "red </layer>"])
+    changed = (other - states).abs().amax(1) > 1e-4
+    assert len(other) == len(states) and not changed[:40].any()  # tokens of other pieces are not seen
+    assert changed[-2:].all()
+
+
+@pytest.mark.parametrize("words", [1, 7])
+def test_prompts_side_by_side_do_not_see_each_other(encoder, words):
+    few, many = "a red sun" * words, "<layer> a red sun </layer> " * 20
+    alone, beside = encoder.encode_prompts([few])[0], encoder.encode_prompts([many, few, many])[1]
+    assert torch.allclose(alone, beside, atol=1e-5)

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from ..documents.contact_sheet import save_sheet
 from ..errors import MRTError
-from ..evaluation import layerd, probes, reconstruction, restyle, robustness
+from ..evaluation import layerd, probes, reconstruction, restyle, robustness, sheets
 from ..evaluation.class_probe import ClassProbe, load_probe, save_probe
 from ..evaluation.held_out import (
     MATCHED,
@@ -54,6 +55,8 @@ def add_commands(commands) -> None:
     more.add_argument(
         "--autoencoder", action="store_true", help="the autoencoder alone, on --designs images of each kind"
     )
+    more.add_argument("--sheets", type=Path, metavar="FOLDER", help="contact sheets of all four tasks, TASK.png: the first "
+                      f"{sheets.SAMPLES} designs, or --designs where that is fewer")  # fmt: skip
     add_sampling_options(parser)
     add_model_options(parser)
     parser.set_defaults(run=run_evaluate)
@@ -65,6 +68,9 @@ def run_evaluate(options: argparse.Namespace) -> None:
         raise MRTError(f"--layerd measures {Task.IMAGE_TO_LAYERS}, which --tasks leaves out; name it there")
     if options.jitter is not None and options.jitter < 1:
         raise MRTError(f"--jitter {options.jitter} moves no box; give a number of px of at least 1, such as 8")
+    for path in _sheet_paths(options).values():
+        if path.exists():
+            raise MRTError(f"{path} exists already and is not overwritten; give another folder with --sheets")
     pipeline, sampling = load_pipeline(options), sampling_options(options)
     count, area = options.designs, pipeline.info.frame_area
     report: dict[str, Any] = {"designs": count}
@@ -88,8 +94,16 @@ def run_evaluate(options: argparse.Namespace) -> None:
         figures = {name: reconstruction.compare(few) for name, few in pairs.items()}
         _print("The autoencoder", reconstruction.reconstruction_table(figures))
         report["autoencoder"] = {name: row._asdict() for name, row in figures.items()}
+    for task, path in _sheet_paths(options).items():
+        samples = sheets.sample_pictures(pipeline, task, min(sheets.SAMPLES, count), sampling)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_sheet(sheets.draw_sheet(list(tqdm(samples, desc=path.name, total=min(sheets.SAMPLES, count)))), path)
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _sheet_paths(options: argparse.Namespace) -> dict[Task, Path]:
+    return {task: options.sheets / f"{task}.png" for task in Task} if options.sheets else {}
 
 
 def _measure_tasks(

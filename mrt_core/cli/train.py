@@ -60,7 +60,10 @@ def add_commands(commands) -> None:
     samples.set_defaults(frame_area=None)
 
     text = _step(
-        steps, "text", run_text, "teach the text encoder what words look like, before the transformer reads it"
+        steps,
+        "text",
+        run_text,
+        "teach the text encoder what words look like, before the transformer reads it; goes on from the run folder's",
     )
     text.add_argument("--steps", type=int, default=400)
     text.add_argument("--batch", type=int, default=64, help="prompts per step, default: %(default)s")
@@ -166,7 +169,9 @@ def run_samples(options: argparse.Namespace) -> None:
 
 def run_text(options: argparse.Namespace) -> None:
     tokenizer = bundle.learned_tokenizer(options.folder, DesignSettings(frame_area=options.frame_area))
-    encoder = bundle.new_teacher(tokenizer).text_encoder
+    teacher = bundle.new_teacher(tokenizer)
+    bundle.load_start(options.folder, teacher)
+    encoder = teacher.text_encoder
     pool = SamplePool(options.folder / "samples")
     pool.reload()
     warm_up_text(encoder, pool.samples, options.steps, options.batch)
@@ -185,7 +190,7 @@ def run_teacher(options: argparse.Namespace) -> None:
         sharded=options.sharded,
     )
     teacher = bundle.new_teacher(tokenizer)
-    bundle.load_text_encoder(options.folder, teacher.text_encoder)
+    bundle.load_start(options.folder, teacher)
     train_teacher(options.folder / "teacher", options.folder / "samples", teacher, settings)
 
 

@@ -14,8 +14,7 @@ import numpy as np
 from ..designs.generator import Design, DesignSettings, generate_design
 from ..layers import Layer, LayerStack, composite
 from ..pipeline import Pipeline, SamplingOptions
-from ..refinement import match_image
-from ..request import Request
+from ..request import Request, matched
 from ..tasks import Task, default_prompt
 from . import metrics
 from .tables import markdown
@@ -131,7 +130,7 @@ def evaluate(pipeline: Pipeline, designs: int, tasks: Sequence[Task], options: S
             stack = sample(pipeline, request, index, options)
             yield Outcome(task, index, case, stack)
             if task is Task.IMAGE_TO_LAYERS:
-                yield Outcome(MATCHED, index, case, match_image(stack, request.stack.layers[0].pixels))
+                yield Outcome(MATCHED, index, case, matched(request, stack))
             elif task is Task.TEXT_TO_LAYERS:
                 other = held_out_case(index + 1, task, pipeline.info.frame_area).request().prompt
                 yield Outcome(

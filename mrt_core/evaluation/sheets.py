@@ -6,11 +6,10 @@ from dataclasses import replace
 from itertools import chain
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..documents.contact_sheet import Row, assemble_sheet
-from ..geometry import frame_box
-from ..layers import LayerStack, composite, paste, unpremultiply
+from ..layers import LayerStack, composite
 from ..pipeline import Pipeline, SamplingOptions
 from ..tasks import Task
 from .held_out import held_out_case
@@ -18,17 +17,25 @@ from .held_out import held_out_case
 SAMPLES = 24
 DESIGNS_PER_ROW = 2
 TILE = 160  # px
+CELL, MARGIN = 64, 4  # px, of a layer among the others
 
 Pictures = list[tuple[str, np.ndarray]]
 
 
 def layer_grid(stack: LayerStack) -> np.ndarray:
-    """The foreground layers of a stack side by side, each alone in the frame: straight RGBA uint8, bottom to top."""
-    alone = [unpremultiply(paste(layer, frame_box(stack.frame))) for layer in stack.layers[1:]]
-    side = math.ceil(math.sqrt(len(alone)))
-    blank = np.zeros((stack.frame.height, stack.frame.width, 4), np.uint8)
-    cells = alone + [blank] * (side * math.ceil(len(alone) / side) - len(alone))
+    """The foreground layers of a stack side by side, each scaled into a square of its own: straight RGBA uint8, bottom to top."""
+    cells = [_cell(layer.pixels) for layer in stack.layers[1:]]
+    side = math.ceil(math.sqrt(len(cells)))
+    cells += [np.zeros((CELL, CELL, 4), np.uint8)] * (side * math.ceil(len(cells) / side) - len(cells))
     return np.vstack([np.hstack(cells[start : start + side]) for start in range(0, len(cells), side)])
+
+
+def _cell(pixels: np.ndarray) -> np.ndarray:
+    """A layer (h, w, 4) as large as fits into a square of CELL px."""
+    cell = Image.new("RGBA", (CELL, CELL))
+    picture = ImageOps.contain(Image.fromarray(pixels), (CELL - 2 * MARGIN, CELL - 2 * MARGIN))
+    cell.paste(picture, ((CELL - picture.width) // 2, (CELL - picture.height) // 2))
+    return np.asarray(cell)
 
 
 def sample_pictures(pipeline: Pipeline, task: Task, count: int, options: SamplingOptions) -> Iterator[Pictures]:

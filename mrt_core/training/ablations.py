@@ -84,7 +84,7 @@ class AblationRun:
     """What all variants share: the run folder with samples, text encoder and autoencoder, which is only read; the folder
     of their own folders; how long they train; and how many held-out designs they are measured on.
 
-    With `continued` they start from the run folder's teacher in place of nothing. Raises MRTError for a run folder that
+    They start as the run folder's teacher did, or with `continued` from that teacher. Raises MRTError for a run folder that
     lacks a part.
     """
 
@@ -147,7 +147,7 @@ def variant_pipeline(run: AblationRun, name: str) -> Pipeline:
     torch.manual_seed(settings.seed)  # all variants start from the same weights
     tokenizer = bundle.learned_tokenizer(run.source, DesignSettings(frame_area=run.frame_area))
     teacher = bundle.new_teacher(tokenizer, run.transformer)
-    bundle.load_text_encoder(run.source, teacher.text_encoder)
+    bundle.load_start(run.source, teacher)
     if run.continued:
         bundle.load_teacher(run.source, teacher)
     folder = run.folder / name

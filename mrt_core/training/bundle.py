@@ -29,7 +29,8 @@ from .teacher import TeacherModel
 TINY_TRANSFORMER = TransformerConfig(num_layers=6, num_heads=4, head_dim=48, text_dim=192, rope_axes=(12, 18, 18))
 TINY_TEXT = SmallTextConfig()
 STATE_FILE = "state.safetensors"  # of the teacher or the student, in a folder of its own in the run folder
-TEXT_FILE = "text_encoder.safetensors"  # in a run folder
+TEXT_FILE = "text_encoder.safetensors"  # in a run folder: the warmed-up text encoder
+TRANSFORMER_FILE = "transformer.safetensors"  # in a run folder that goes on from a checkpoint: its transformer
 CAPTION_DESIGNS = 4000  # designs whose captions the tokenizer learns from
 
 
@@ -69,15 +70,23 @@ def save_text_encoder(folder: Path, encoder: SmallTextEncoder) -> None:
     save_atomically(encoder.state_dict(), folder / TEXT_FILE, {})
 
 
-def load_text_encoder(folder: Path, encoder: SmallTextEncoder) -> None:
-    """Fill `encoder` with the warmed-up one of a run folder; without one it stays as it is."""
-    if (folder / TEXT_FILE).exists():
-        encoder.load_state_dict(load_file(folder / TEXT_FILE))
+def load_start(folder: Path, teacher: TeacherModel) -> None:
+    """Fill `teacher` with what a run folder has to start with: a text encoder, a transformer, both or none."""
+    for file, module in ((TEXT_FILE, teacher.text_encoder), (TRANSFORMER_FILE, teacher.transformer)):
+        if (folder / file).exists():
+            module.load_state_dict(load_file(folder / file))
 
 
 def load_teacher(folder: Path, teacher: TeacherModel) -> None:
-    """Fill `teacher` with the averaged one of a run folder; raises MRTError where there is none."""
-    teacher.load_state_dict(averaged_weights(folder / "teacher" / STATE_FILE))
+    """Fill `teacher` with the averaged one of a run folder, or with the unpacked one where none was trained yet.
+
+    Raises MRTError where there is neither.
+    """
+    state = folder / "teacher" / STATE_FILE
+    if not state.exists() and (folder / TRANSFORMER_FILE).exists():
+        load_start(folder, teacher)
+    else:
+        teacher.load_state_dict(averaged_weights(state))
 
 
 def load_student(folder: Path, config: TransformerConfig) -> tuple[MaskedRegionTransformer, Sampling]:
@@ -128,18 +137,16 @@ def write_student_lora(path: Path, folder: Path, teacher: TeacherModel, rank: in
 
 
 def unpack_checkpoint(path: Path, folder: Path) -> None:
-    """The reverse of `write_checkpoint`: a run folder whose next teacher steps go on from a checkpoint's weights."""
+    """The reverse of `write_checkpoint`: a run folder whose steps, each of them, go on from a checkpoint's weights."""
     checkpoint = load_checkpoint(path)
     if checkpoint.autoencoder is None or checkpoint.text_encoder is None:
         raise MRTError(
             f"{path.name} holds a transformer alone, but training goes on from a bundled checkpoint; give one"
         )
-    state = folder / "teacher" / STATE_FILE
-    if state.exists():
-        raise MRTError(f"{state} exists already and would be lost; give another run folder with --run")
+    for taken in (folder / TRANSFORMER_FILE, folder / TEXT_FILE, folder / "teacher" / STATE_FILE):
+        if taken.exists():
+            raise MRTError(f"{taken} exists already and would be lost; give another run folder with --run")
     save_autoencoder(folder / "autoencoder", checkpoint.autoencoder)
     checkpoint.text_encoder.tokenizer.save(str(folder / "tokenizer.json"))
-    weights = {f"transformer.{name}": tensor for name, tensor in checkpoint.transformer.state_dict().items()}
-    weights |= {f"text_encoder.{name}": tensor for name, tensor in checkpoint.text_encoder.state_dict().items()}
-    tensors = {f"{kind}.{name}": tensor.clone() for kind in ("model", "ema") for name, tensor in weights.items()}
-    save_atomically(tensors, state, {"training": json.dumps({"step": 0})})
+    save_text_encoder(folder, checkpoint.text_encoder)
+    save_atomically(checkpoint.transformer.state_dict(), folder / TRANSFORMER_FILE, {})

@@ -26,6 +26,17 @@ def border(pixels: np.ndarray) -> int:
     return int(max(alpha[0].max(), alpha[-1].max(), alpha[:, 0].max(), alpha[:, -1].max()))
 
 
+# Drawings
+
+
+def test_a_ground_on_which_no_drawing_is_legible_still_gets_one():
+    greys = tuple((level, level, level) for level in range(0, 256, 32))
+    hopeless = Ground(greys, Style("flat grey", lambda pixels: np.full_like(pixels, 128)))
+    assert not any(hopeless.is_legible(color) for color in PALETTE.values())
+    element = draw_element(np.random.default_rng(0), 32, hopeless, mix=ElementMix(artwork=1, shape=0, word=0))
+    assert element.pixels[..., 3].any()
+
+
 # Shadows and glows
 
 

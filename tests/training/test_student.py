@@ -191,6 +191,24 @@ def run(checkpoint, shards, tmp_path_factory) -> tuple[Path, TeacherModel]:
     return folder, teacher
 
 
+def test_steps_after_unpack_go_on_from_the_checkpoint(checkpoint, tmp_path):
+    save_checkpoint(tmp_path / "teacher.safetensors", checkpoint)
+    bundle.unpack_checkpoint(tmp_path / "teacher.safetensors", tmp_path)
+    stored = load_checkpoint(tmp_path / "teacher.safetensors")
+    teacher = TeacherModel(stored.info.transformer, stored.info.text_encoder, stored.text_encoder.tokenizer)
+    warmed = {name: weight + 1 for name, weight in stored.text_encoder.state_dict().items()}
+    teacher.text_encoder.load_state_dict(warmed)
+    bundle.save_text_encoder(tmp_path, teacher.text_encoder)
+    teacher = TeacherModel(stored.info.transformer, stored.info.text_encoder, stored.text_encoder.tokenizer)
+    bundle.load_start(tmp_path, teacher)
+    for name, weight in stored.transformer.state_dict().items():
+        assert torch.equal(teacher.transformer.state_dict()[name], weight), name
+    for name, weight in warmed.items():  # the text encoder may have been warmed up on new samples since
+        assert torch.equal(teacher.text_encoder.state_dict()[name], weight), name
+    with pytest.raises(MRTError, match="transformer.safetensors exists already"):
+        bundle.unpack_checkpoint(tmp_path / "teacher.safetensors", tmp_path)
+
+
 def test_a_bundled_student_is_sampled_as_it_was_trained(run, layout, tmp_path):
     folder, teacher = run
     trained = load_file(folder / "student" / "state.safetensors")
