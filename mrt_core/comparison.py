@@ -24,7 +24,7 @@ class Comparison:
         prefix: str,
         quantisation: Quantisation | None = None,
     ) -> None:
-        """Compare the tensors that a file has for a model, named `prefix` and the name there, with the shapes expected of it."""
+        """Compare the tensors that a file has for a model, `prefix` before each name, with the shapes expected of them."""
         layers = {f"{name}.weight": layer for name, layer in quantisation.layers.items()} if quantisation else {}
         sidecars = set(quantisation.sidecars) if quantisation else set()
         refused = set(quantisation.refused) if quantisation else set()
