@@ -11,15 +11,15 @@ import math
 
 import torch
 
-from mrt_core.autoencoder import AutoencoderConfig
 from mrt_core.checkpoint_info import CheckpointInfo
+from mrt_core.configs import AutoencoderConfig, TransformerConfig
 from mrt_core.errors import MRTError
 from mrt_core.geometry import TOKEN_PX, TokenBox
 from mrt_core.memory import GIB, MemoryPlan, expected_weights, measure_weights, plan_memory, workload
 from mrt_core.modulation import modulation_table
 from mrt_core.placement import Placement
 from mrt_core.sequence import Role, SampleLayout, Slot, pack_samples
-from mrt_core.transformer import MaskedRegionTransformer, TransformerConfig
+from mrt_core.transformer import MaskedRegionTransformer
 
 MRT = CheckpointInfo(TransformerConfig(), AutoencoderConfig())
 LAYERED = CheckpointInfo(

@@ -6,35 +6,11 @@ resampling never runs, so the network below computes exactly the same function w
 naming and collapses 5D weights. Latents are normalised: z = (mean - latent_mean) / latent_std.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LATENT_CHANNELS = 16
-LEVEL_MULTIPLES = (1, 2, 4, 4)  # width of each level, times the base width
-
-# The public constants of the Wan 2.1 latent space (spec 2.3), shared by Qwen-Image and Qwen-Image-Layered.
-WAN_LATENT_MEAN = (
-    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
-    0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
-)  # fmt: skip
-WAN_LATENT_STD = (
-    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
-    3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class AutoencoderConfig:
-    """Sizes of an autoencoder: base width, image channels in and out (3 or 4), and the latent normalisation."""
-
-    base_width: int = 96
-    in_channels: int = 4
-    out_channels: int = 4
-    latent_mean: tuple[float, ...] = WAN_LATENT_MEAN
-    latent_std: tuple[float, ...] = WAN_LATENT_STD
+from .configs import LATENT_CHANNELS, LEVEL_MULTIPLES, AutoencoderConfig
 
 
 class ChannelRMSNorm(nn.Module):

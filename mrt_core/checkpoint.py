@@ -20,17 +20,20 @@ from .autoencoder import Autoencoder
 from .autoencoder_keys import canonical_autoencoder_state
 from .checkpoint_info import CheckpointInfo, Sampling
 from .checkpoint_report import CheckpointReport, Family, require_loadable
-from .comparison import TOKENIZER_KEY, UNFILLED
 from .detection import INFO_KEY, TEXT_PREFIX, inspect_checkpoint, inspect_weights, split_names
 from .errors import MRTError
 from .files import save_atomically
 from .foreign_files import ZERO_TIMESTEP_MARKER
 from .text import SmallTextEncoder
+from .tokenizer import TOKENIZER_KEY
 from .transformer import MaskedRegionTransformer
+from .unfilled import UNFILLED
 from .weights import WeightSource, open_weights
 from .weights.folders import AUTOENCODER_PREFIX
 from .weights.packed_linear import is_quantised, pack_linears
-from .weights.quantisation import LayerFormat, dequantise, our_name
+from .weights.plain import dequantise
+from .weights.quantisation import LayerFormat, our_name
+from .weights.reading import read_weights
 
 __all__ = [
     "Checkpoint",
@@ -39,14 +42,11 @@ __all__ = [
     "CheckpointReport",
     "Family",
     "Sampling",
-    "bundled_checkpoint",
     "inspect_checkpoint",
     "load_checkpoint",
     "read_parts",
     "save_checkpoint",
 ]
-
-BUNDLED_NAME = "mrt-tiny.safetensors"
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -141,7 +141,7 @@ def read_parts(path: Path, device: str | torch.device = "cpu", dtype: torch.dtyp
     names = split_names(source.tensors, report.prefix)
 
     def read(prefix: str) -> dict[str, Tensor]:
-        tensors = source.read(names[prefix], device)
+        tensors = read_weights(source, names[prefix], device)
         return {name.removeprefix(prefix): tensor.to(dtype or tensor.dtype) for name, tensor in tensors}
 
     transformer = _read_transformer(source, report, names[report.prefix], device, dtype)
@@ -162,7 +162,7 @@ def _read_transformer(
     layers = report.quantisation.layers if report.quantisation else {}
     packed = {f"{layer}.weight" for layer in layers}
     state = {}
-    for stored, tensor in source.read(names, device):
+    for stored, tensor in read_weights(source, names, device):
         name = our_name(stored.removeprefix(report.prefix))
         if name is None:
             continue
@@ -183,14 +183,3 @@ def _read_transformer(
 def _assign(module: Module, state: dict[str, Tensor]) -> Module:
     module.load_state_dict(state, strict=True, assign=True)  # no second copy of the weights
     return module
-
-
-def bundled_checkpoint() -> Path:
-    """The path of the small checkpoint that comes with this package; raises MRTError when it is not installed."""
-    path = Path(__file__).parent / "data" / BUNDLED_NAME
-    if not path.is_file():
-        raise MRTError(
-            f"the bundled checkpoint {path} is missing; install this package again with its data files, or give the path "
-            "of another checkpoint"
-        )
-    return path

@@ -9,13 +9,10 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from .autoencoder import AutoencoderConfig
+from .configs import AutoencoderConfig, SmallTextConfig, TransformerConfig
 from .errors import MRTError
 from .geometry import TOKEN_PX
-from .regions import REGION_MODES
-from .tasks import Arrangement, Task
-from .text import SmallTextConfig
-from .transformer import TransformerConfig
+from .modes import REGION_MODES, Arrangement, Task
 
 VERSION = 1
 LARGEST_NUMBER = 2**24  # of any count, size or area: far above real ones, far below an overflow

@@ -1,28 +1,12 @@
-"""How a file's tensors differ from those of the modules that they are meant for."""
+"""How a file's tensors differ from those of the models that they are meant for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
-from tokenizers import Tokenizer
-from torch import nn
-
-from .errors import MRTError
-from .files import TensorEntry
-from .text import END, SmallTextConfig
-from .weights.gguf_file import PLAIN_TYPES
+from .headers import TensorEntry
 from .weights.quantisation import PLAIN_DTYPES, Quantisation
 
-TOKENIZER_KEY = "tokenizer"  # of the file's metadata
 ONE_NUMBER = ((), (1,))  # shapes
-
-
-class _Embedding(nn.Embedding):
-    def reset_parameters(self) -> None:
-        """Leave the weights alone: filling them on the meta device would import sympy, for more than a second."""
-
-
-UNFILLED = SimpleNamespace(**{**vars(nn), "Embedding": _Embedding})  # operations for modules whose weights come later
 
 
 @dataclass
@@ -35,16 +19,15 @@ class Comparison:
 
     def add(
         self,
-        module: nn.Module,
+        expected: Mapping[str, tuple[int, ...]],
         tensors: Mapping[str, TensorEntry],
         prefix: str,
         quantisation: Quantisation | None = None,
     ) -> None:
-        """Compare the tensors that a file has for a module, which are `prefix` and the module's names."""
+        """Compare the tensors that a file has for a model, `prefix` before each name, with the shapes expected of them."""
         layers = {f"{name}.weight": layer for name, layer in quantisation.layers.items()} if quantisation else {}
         sidecars = set(quantisation.sidecars) if quantisation else set()
         refused = set(quantisation.refused) if quantisation else set()
-        expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
         self.missing += [prefix + name for name in expected if name not in tensors]
         self.unexpected += [prefix + name for name in tensors if name not in expected and name not in sidecars]
         for name, shape in expected.items():
@@ -53,7 +36,7 @@ class Comparison:
                 continue
             if found.shape != shape:
                 self.misshapen.append(f"{prefix}{name} {list(found.shape)} instead of {list(shape)}")
-            elif layer is None and found.dtype not in PLAIN_DTYPES | PLAIN_TYPES.keys():
+            elif layer is None and found.dtype not in PLAIN_DTYPES:
                 self.misshapen.append(f"{prefix}{name} in {found.dtype} instead of plain numbers")
             elif layer and layer.dtype not in (None, found.dtype):
                 self.misshapen.append(f"{prefix}{name} in {found.dtype} instead of {layer.dtype}")
@@ -73,19 +56,3 @@ class Comparison:
                 for scale in scales
                 if tensors[scale].shape not in ONE_NUMBER or tensors[scale].dtype not in PLAIN_DTYPES
             ]
-
-
-def read_tokenizer(text: str | None, config: SmallTextConfig) -> Tokenizer:
-    """The tokenizer of a bundled text encoder from the metadata; raises MRTError for one that does not fit."""
-    try:
-        tokenizer = Tokenizer.from_str(text or "")
-    except Exception as error:  # the library raises nothing more specific
-        raise MRTError(
-            f"there is a text encoder, but its metadata `{TOKENIZER_KEY}` is missing or damaged; download the file again"
-        ) from error
-    if tokenizer.token_to_id(END) is None or tokenizer.get_vocab_size() > config.vocabulary:
-        raise MRTError(
-            f"the tokenizer of {tokenizer.get_vocab_size()} tokens does not fit the text encoder, "
-            f"which knows {config.vocabulary} with {END} among them; download the file again"
-        )
-    return tokenizer

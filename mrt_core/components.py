@@ -8,17 +8,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .autoencoder import Autoencoder, AutoencoderConfig
+from .autoencoder import Autoencoder
 from .autoencoder_keys import autoencoder_config, canonical_autoencoder_state
 from .checkpoint import Checkpoint
 from .checkpoint_info import CheckpointInfo
 from .checkpoint_report import CheckpointReport, require_loadable
+from .configs import AutoencoderConfig
 from .detection import inspect_weights, split_names
 from .errors import MRTError
+from .layer_shapes import autoencoder_layers, tensor_shapes
 from .qwen_text import load_qwen_text_encoder
 from .text import TextEncoder
 from .weights import WeightSource, open_weights
 from .weights.folders import AUTOENCODER_PREFIX
+from .weights.reading import read_weights
 from .weights.settings import autoencoder_settings
 
 log = logging.getLogger(__name__)
@@ -40,14 +43,14 @@ def read_autoencoder(path: Path | str) -> AutoencoderWeights:
     path = Path(path)
     folder = path / "vae" if (path / "vae").is_dir() else path
     source = open_weights(folder)
-    state = canonical_autoencoder_state(dict(source.read(source.tensors)))
+    state = canonical_autoencoder_state(dict(read_weights(source, source.tensors)))
     config = autoencoder_config(state)
     beside = (folder if folder.is_dir() else folder.parent) / "config.json"
     statistics = {name: value for name, value in autoencoder_settings(beside).items() if value is not None}
     if statistics:
         log.info("latent statistics from %s", beside)
     config = replace(config, **statistics)
-    expected = {name: tensor.shape for name, tensor in Autoencoder(config, device="meta").state_dict().items()}
+    expected = tensor_shapes(autoencoder_layers(config))
     wrong = [
         name for name in expected.keys() | state.keys() if getattr(state.get(name), "shape", None) != expected.get(name)
     ]
@@ -67,7 +70,7 @@ def read_bundled_autoencoder(source: WeightSource, report: CheckpointReport) -> 
     names = split_names(source.tensors, report.prefix)[AUTOENCODER_PREFIX]
     if not names:
         return None
-    state = {name.removeprefix(AUTOENCODER_PREFIX): tensor for name, tensor in source.read(names)}
+    state = {name.removeprefix(AUTOENCODER_PREFIX): tensor for name, tensor in read_weights(source, names)}
     return AutoencoderWeights(report.info.autoencoder, canonical_autoencoder_state(state))
 
 

@@ -10,24 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from tokenizers import Tokenizer
-from torch import nn
 
-from .autoencoder import Autoencoder, AutoencoderConfig
-from .autoencoder_keys import autoencoder_config, canonical_autoencoder_state
+from .autoencoder_names import autoencoder_config_of_shapes, canonical_shapes
 from .checkpoint_info import CheckpointInfo, Sampling
 from .checkpoint_report import QWEN_HEAD_DIM, CheckpointReport, Family
-from .comparison import TOKENIZER_KEY, UNFILLED, Comparison, read_tokenizer
+from .comparison import Comparison
+from .configs import AutoencoderConfig, TransformerConfig
 from .errors import MRTError
-from .files import TensorEntry
 from .foreign_files import ART_MODEL, ZERO_TIMESTEP_MARKER, describe_foreign, is_mage_flow
-from .tasks import Arrangement, Task
-from .text import SmallTextEncoder
-from .transformer import MaskedRegionTransformer, TransformerConfig
+from .headers import TensorEntry
+from .layer_shapes import Layer, autoencoder_layers, tensor_shapes, text_encoder_layers, transformer_layers
+from .modes import Arrangement, Task
+from .tokenizer import TOKENIZER_KEY, read_tokenizer
 from .weights import WeightSource, open_weights
 from .weights.folders import AUTOENCODER_PREFIX, SHARD
-from .weights.gguf_file import PLAIN_TYPES
 from .weights.quantisation import PLAIN_DTYPES, LayerFormat, Quantisation, find_quantisation
 from .weights.settings import FolderSettings
 
@@ -48,7 +45,7 @@ TRANSFORMER_PREFIXES = (
 PART_WORDS = {
     AUTOENCODER_PREFIX: "autoencoder", TEXT_PREFIX: "text encoder", FOREIGN_TEXT_PREFIX: "another program's text encoder",
 }  # fmt: skip
-LAYER_LIMIT = 1000  # far above real models, far below what takes long to build
+LAYER_LIMIT = 1000  # far above real models, far below what takes long to list
 SHAPE_SOURCES = {"img_in.weight": 2, "txt_norm.weight": 1, "transformer_blocks.0.attn.norm_q.weight": 1}  # name: rank
 
 Entries = Mapping[str, TensorEntry]
@@ -140,9 +137,9 @@ def _inspect_transformer(source: WeightSource, parts: _Parts, facts: dict[str, A
         comparison.missing += [prefix + name for name in SHAPE_SOURCES if not _is_usable(parts.transformer, name)]
     else:
         _require_tensors(facts, config.num_layers)
-        module = MaskedRegionTransformer(config, device="meta", operations=UNFILLED)
-        comparison.add(module, parts.transformer, prefix, quantisation)
-        packed = _packed_linears(module, quantisation)
+        layers = transformer_layers(config)
+        comparison.add(tensor_shapes(layers), parts.transformer, prefix, quantisation)
+        packed = _packed_linears(layers, quantisation)
     if quantisation and not quantisation.refused:
         comparison.add_scales(parts.transformer, prefix, quantisation)
     autoencoder = info.autoencoder if info else AutoencoderConfig()
@@ -170,11 +167,10 @@ def _inspect_transformer(source: WeightSource, parts: _Parts, facts: dict[str, A
     )
 
 
-def _packed_linears(module: nn.Module, quantisation: Quantisation | None) -> dict[str, LayerFormat]:
+def _packed_linears(layers: Mapping[str, Layer], quantisation: Quantisation | None) -> dict[str, LayerFormat]:
     """The quantised layers that multiply; the weights of others are small and made plain when they are loaded."""
-    linears = {name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}
-    layers = quantisation.layers if quantisation else {}
-    return {name: layer for name, layer in layers.items() if name in linears}
+    formats = quantisation.layers if quantisation else {}
+    return {name: form for name, form in formats.items() if name in layers and layers[name].linear}
 
 
 def _is_usable(tensors: Entries, name: str) -> bool:
@@ -234,7 +230,7 @@ def _public_info(
 
 
 def _require_tensors(facts: dict, layers: int) -> None:
-    """Raise MRTError for more layers than the tensors are enough for, before modules of that size are made."""
+    """Raise MRTError for more layers than the tensors are enough for, before that many are listed."""
     if layers > min(facts["tensor_count"], LAYER_LIMIT):
         raise MRTError(
             f"the file promises {layers} layers, but has {facts['tensor_count']} tensors, and at most {LAYER_LIMIT} layers are "
@@ -245,8 +241,8 @@ def _require_tensors(facts: dict, layers: int) -> None:
 def _compare_autoencoder(
     entries: Entries, info: CheckpointInfo | None, settings: FolderSettings, comparison: Comparison, path: Path
 ) -> AutoencoderConfig:
-    state = {name: torch.empty(entry.shape, device="meta") for name, entry in entries.items()}
-    config = info.autoencoder if info else autoencoder_config(state)
+    canonical = canonical_shapes({name: entry.shape for name, entry in entries.items()})
+    config = info.autoencoder if info else autoencoder_config_of_shapes(canonical)
     if info is None:
         told = {
             name: value
@@ -257,10 +253,9 @@ def _compare_autoencoder(
         log.info(
             "%s: latent mean and deviation are %s", path.name, "its vae/config.json's" if told else "the public ones"
         )
-    canonical = canonical_autoencoder_state(state)
-    found = {name: TensorEntry("F32", tuple(tensor.shape)) for name, tensor in canonical.items()}
-    comparison.add(Autoencoder(config, device="meta"), found, AUTOENCODER_PREFIX)
-    odd = {name: entry.dtype for name, entry in entries.items() if entry.dtype not in PLAIN_DTYPES | PLAIN_TYPES.keys()}
+    found = {name: TensorEntry("F32", shape) for name, shape in canonical.items()}
+    comparison.add(tensor_shapes(autoencoder_layers(config)), found, AUTOENCODER_PREFIX)
+    odd = {name: entry.dtype for name, entry in entries.items() if entry.dtype not in PLAIN_DTYPES}
     comparison.misshapen += [
         f"{AUTOENCODER_PREFIX}{name} in {dtype} instead of plain numbers" for name, dtype in odd.items()
     ]
@@ -280,7 +275,7 @@ def _compare_text_encoder(
         return None
     _require_tensors(facts, config.num_layers)
     tokenizer = read_tokenizer(metadata.get(TOKENIZER_KEY), config)
-    comparison.add(SmallTextEncoder(config, tokenizer, device="meta", operations=UNFILLED), entries, TEXT_PREFIX)
+    comparison.add(tensor_shapes(text_encoder_layers(config)), entries, TEXT_PREFIX)
     return tokenizer
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from .files import TensorEntry
+from .headers import TensorEntry
 
 ZERO_TIMESTEP_MARKER = "__index_timestep_zero__"  # an empty tensor in Qwen-Image-Edit-2511
 ART_MODEL = "ART, the Anonymous Region Transformer"

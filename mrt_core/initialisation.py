@@ -14,12 +14,12 @@ import torch
 
 from .checkpoint_info import CheckpointInfo
 from .checkpoint_report import CheckpointReport, Family, require_loadable
-from .comparison import UNFILLED
 from .components import AutoencoderWeights, read_autoencoder, read_bundled_autoencoder
 from .detection import INFO_KEY, inspect_weights
 from .errors import MRTError
-from .files import DTYPE_NAMES, TensorEntry, save_streamed
-from .transformer import MaskedRegionTransformer
+from .files import DTYPE_NAMES, save_streamed
+from .headers import TensorEntry
+from .layer_shapes import tensor_shapes, transformer_layers
 from .weights import WeightSource, open_weights
 from .weights.folders import AUTOENCODER_PREFIX
 from .weights.plain import read_plain, stored_dtype
@@ -102,8 +102,7 @@ def _write(
     dtype: torch.dtype | None,
 ) -> None:
     """Stream the checkpoint to `output`, the transformer tensor by tensor from its source."""
-    module = MaskedRegionTransformer(report.info.transformer, device="meta", operations=UNFILLED)
-    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    shapes = tensor_shapes(transformer_layers(report.info.transformer))
     dtypes = {name: dtype or stored_dtype(source.tensors[report.prefix + name]) for name in shapes}
     small = {CONDITION_EMBEDDING: torch.zeros(1, info.transformer.width, dtype=dtypes["img_in.weight"])}
     small |= {AUTOENCODER_PREFIX + name: tensor.to(dtype or tensor.dtype) for name, tensor in autoencoder.state.items()}

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from .autoencoder import Autoencoder
 from .checkpoint_info import CheckpointInfo
-from .comparison import UNFILLED
+from .configs import TransformerConfig
 from .errors import MRTError
 from .geometry import LATENT_PX, TOKEN_PX
 from .regions import MAX_BATCH_PIXELS
 from .sequence import SampleLayout
 from .streaming import spread, unneeded
-from .transformer import MaskedRegionTransformer, TransformerConfig
+from .transformer import MaskedRegionTransformer
+from .unfilled import UNFILLED
 from .weight_copies import weights_of
 
 GIB = 2**30

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import Checkpoint, Sampling, bundled_checkpoint, load_checkpoint
+from .bundled import bundled_checkpoint
+from .checkpoint import Checkpoint, Sampling, load_checkpoint
 from .components import find_autoencoder, find_text_encoder
 from .errors import MRTError
 from .layers import LayerStack

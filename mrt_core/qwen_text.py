@@ -14,7 +14,9 @@ from torch import Tensor
 
 from .errors import MRTError
 from .weights import WeightSource, open_weights
-from .weights.quantisation import Quantisation, dequantise, find_quantisation, our_name
+from .weights.plain import dequantise
+from .weights.quantisation import Quantisation, find_quantisation, our_name
+from .weights.reading import read_weights
 
 TEMPLATE_START = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
@@ -188,9 +190,9 @@ def _plain_weights(
 ) -> dict[str, Tensor]:
     """The weights `names` as plain numbers, read one at a time; `scales` says where the scales of fp8 layers are."""
     needed = [scales[name] for name in _scale_names(scheme, names)]
-    numbers = {name: tensor.float().reshape(()) for name, tensor in source.read(needed, device)}
+    numbers = {name: tensor.float().reshape(()) for name, tensor in read_weights(source, needed, device)}
     state = {}
-    for stored, tensor in source.read([prefix + name for name in names], device):
+    for stored, tensor in read_weights(source, [prefix + name for name in names], device):
         name = stored.removeprefix(prefix)
         layer = name.removesuffix(".weight")
         if layer in scheme.layers:

@@ -22,7 +22,6 @@ from .layout import Layout
 from .sequence import Role, SampleLayout, Slot
 from .tasks import FIRST_LAYER, REFERENCE_INDEX
 
-REGION_MODES = ("crop", "halo", "full")
 GREY = 0.5  # what transparency becomes for an autoencoder with three image channels (paper section 5.9)
 MAX_BATCH_PIXELS = 2**18  # pixels that go through the autoencoder at once, so that memory stays bounded
 
@@ -89,7 +88,7 @@ class Margins(NamedTuple):
 
 @dataclass(frozen=True)
 class RegionCodec:
-    """Encodes and decodes regions with an autoencoder in one of REGION_MODES; `halo` counts latent pixels of context."""
+    """Encodes and decodes regions with an autoencoder in one of `modes.REGION_MODES`; `halo` counts latent pixels of context."""
 
     autoencoder: Autoencoder
     mode: str = "crop"

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .autoencoder import LATENT_CHANNELS
 from .checkpoint_info import CheckpointInfo
+from .configs import LATENT_CHANNELS
 from .errors import MRTError
 from .geometry import Box, covers, frame_box, token_box_pixels
 from .layers import Layer, LayerStack

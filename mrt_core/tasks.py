@@ -5,36 +5,17 @@ stands at the end and copies the position of the slot it conditions.
 """
 
 from collections.abc import Collection
-from enum import StrEnum
 
 from .errors import MRTError
 from .geometry import Box, TokenBox, frame_box, token_box
 from .layout import Layout, layer_prompt
+from .modes import Arrangement, Task
 from .sequence import Role, SampleLayout, Slot
 
 FIRST_LAYER = 2  # layer index, and slot, of the lowest foreground layer
 REFERENCE_INDEX = -1  # layer index of Qwen-Image-Layered's input image (spec 2.2)
 HARMONIZE = "Harmonize these layers"  # the fixed prompt of restyling (paper section 3.2)
 EMPTY_PROMPT = " "
-
-
-class Task(StrEnum):
-    """What is given and what is made."""
-
-    TEXT_TO_LAYERS = "text_to_layers"
-    IMAGE_TO_LAYERS = "image_to_layers"
-    ADD_LAYERS = "add_layers"
-    RESTYLE_LAYERS = "restyle_layers"
-
-
-class Arrangement(StrEnum):
-    """Where a model expects the image that it takes apart.
-
-    MRT has it as a clean composite; Qwen-Image-Layered as a reference beside a composite that is made (spec 2.2, 6.2-12).
-    """
-
-    MRT = "mrt"
-    QWEN_IMAGE_LAYERED = "qwen_image_layered"
 
 
 def _whole_canvas(canvas: Box) -> TokenBox:

@@ -5,16 +5,17 @@ Byte-level BPE accepts any script. The encoder is trained together with the tran
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-END = "<|end|>"  # closes every prompt, so that even an empty one has a token
+from .configs import SmallTextConfig
+from .tokenizer import END
+
 LAYER_CAPTION = re.compile("<layer>.*?</layer>", re.DOTALL)
 NO_CAPTION = -1
 
@@ -32,32 +33,6 @@ class TextEncoder(Protocol):
 
         None: the model was trained with text that stands apart from the layers, as Qwen-Image's does.
         """
-
-
-@dataclass(frozen=True)
-class SmallTextConfig:
-    """Sizes of the small text encoder; longer prompts are read in pieces of at most `max_tokens`."""
-
-    vocabulary: int = 2048
-    width: int = 192
-    num_layers: int = 2
-    num_heads: int = 4
-    max_tokens: int = 192
-
-
-def train_tokenizer(captions: Iterable[str], vocabulary: int) -> Tokenizer:
-    """A byte-level BPE learned on `captions`; its last token is END."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=[END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(captions, trainer)
-    return tokenizer
 
 
 class TextBlock(nn.Module):

@@ -11,35 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .configs import MLP_RATIO, TIME_CHANNELS, TransformerConfig
 from .modulation import ComputedModulations, Modulation, Modulations
 from .rope import rotate, rotation_angles
 from .sequence import PackedBatch
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]  # q (1, heads, Q, dim), k, v (1, heads, S, dim) -> like q
 Block = Callable[..., tuple[Tensor, Tensor]]  # a TransformerBlock, or what stands in for one
-
-TIME_CHANNELS = 256
-MLP_RATIO = 4
-
-
-@dataclass(frozen=True)
-class TransformerConfig:
-    """Sizes of a transformer; the defaults are Qwen-Image's. `clean_timestep` is "zero" (MRT) or "shared" (Layered)."""
-
-    num_layers: int = 60
-    num_heads: int = 24
-    head_dim: int = 128
-    text_dim: int = 3584
-    in_channels: int = 64  # latent channels x 2 x 2
-    rope_axes: tuple[int, int, int] = (16, 56, 56)
-    rope_theta: float = 10000.0
-    additional_t_cond: bool = False  # Qwen-Image-Layered's extra timestep embedding
-    condition_embedding: bool = True  # MRT's condition-token embedding
-    clean_timestep: str = "zero"
-
-    @property
-    def width(self) -> int:
-        return self.num_heads * self.head_dim
 
 
 def timestep_embedding(timestep: Tensor) -> Tensor:

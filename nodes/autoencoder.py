@@ -12,8 +12,9 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ..mrt_core.autoencoder import LATENT_CHANNELS, Autoencoder
+from ..mrt_core.autoencoder import Autoencoder
 from ..mrt_core.autoencoder_keys import autoencoder_config, canonical_autoencoder_state, wan_autoencoder_state
+from ..mrt_core.configs import LATENT_CHANNELS
 from ..mrt_core.errors import MRTError
 from ..mrt_core.regions import RegionCodec
 

@@ -15,7 +15,8 @@ from comfy_kitchen.tensor import BaseLayoutParams
 from torch import Tensor, nn
 
 from ..mrt_core.errors import MRTError
-from ..mrt_core.weights.gguf_blocks import BLOCK_FORMATS, unpack_blocks
+from ..mrt_core.weights.gguf_blocks import unpack_blocks
+from ..mrt_core.weights.gguf_types import BLOCK_FORMATS
 from ..mrt_core.weights.quantisation import LayerFormat
 
 GGUF_LAYOUT = "MRTBlocksLayout"

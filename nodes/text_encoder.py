@@ -7,7 +7,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from ..mrt_core.text import SmallTextConfig, SmallTextEncoder
+from ..mrt_core.configs import SmallTextConfig
+from ..mrt_core.text import SmallTextEncoder
 from .diffusion_model import CAPTIONS
 
 

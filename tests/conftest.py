@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from mrt_core.autoencoder import Autoencoder, AutoencoderConfig
+from mrt_core.autoencoder import Autoencoder
 from mrt_core.checkpoint import Checkpoint, CheckpointInfo, Sampling
+from mrt_core.configs import AutoencoderConfig, SmallTextConfig, TransformerConfig
 from mrt_core.geometry import Box, Size
 from mrt_core.layers import Layer, LayerStack
 from mrt_core.layout import Layout, Region
-from mrt_core.text import SmallTextConfig, SmallTextEncoder, train_tokenizer
-from mrt_core.transformer import MaskedRegionTransformer, TransformerConfig
+from mrt_core.text import SmallTextEncoder
+from mrt_core.tokenizer import train_tokenizer
+from mrt_core.transformer import MaskedRegionTransformer
 
 TRANSFORMER = TransformerConfig(num_layers=2, num_heads=2, head_dim=32, text_dim=48, rope_axes=(8, 12, 12))
 

@@ -8,16 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_checkpoints import TINY, header_bytes, public_state, tiny_checkpoint
 
-from mrt_core import checkpoint as checkpoint_module
-from mrt_core.autoencoder import AutoencoderConfig
-from mrt_core.checkpoint import (
-    Checkpoint,
-    CheckpointInfo,
-    bundled_checkpoint,
-    inspect_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from mrt_core import bundled as bundled_module
+from mrt_core.bundled import bundled_checkpoint
+from mrt_core.checkpoint import Checkpoint, CheckpointInfo, inspect_checkpoint, load_checkpoint, save_checkpoint
+from mrt_core.configs import AutoencoderConfig
 from mrt_core.errors import MRTError
 from mrt_core.tasks import Task
 from mrt_core.transformer import MaskedRegionTransformer
@@ -279,7 +273,7 @@ def test_paths_that_are_no_files(tmp_path):
 
 
 def test_bundled_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint_module, "__file__", str(tmp_path / "checkpoint.py"))
+    monkeypatch.setattr(bundled_module, "__file__", str(tmp_path / "bundled.py"))
     with pytest.raises(MRTError, match="mrt-tiny.safetensors is missing; install"):
         bundled_checkpoint()
     (tmp_path / "data").mkdir()

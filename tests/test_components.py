@@ -10,10 +10,11 @@ from qwen_files import tiny_qwen, write_tokenizer
 from safetensors.torch import save_file
 from tiny_checkpoints import public_state
 
-from mrt_core.autoencoder import Autoencoder, AutoencoderConfig
+from mrt_core.autoencoder import Autoencoder
 from mrt_core.autoencoder_keys import wan_autoencoder_state
 from mrt_core.cli import main
 from mrt_core.components import load_autoencoder
+from mrt_core.configs import AutoencoderConfig
 from mrt_core.documents import load
 from mrt_core.errors import MRTError
 from mrt_core.geometry import Box

@@ -7,11 +7,12 @@ import torch
 from safetensors.torch import save_file
 from tiny_checkpoints import header_bytes, public_state, tiny_checkpoint
 
-from mrt_core.autoencoder import Autoencoder, AutoencoderConfig
+from mrt_core.autoencoder import Autoencoder
 from mrt_core.autoencoder_keys import wan_autoencoder_state
 from mrt_core.checkpoint import Family, Sampling, inspect_checkpoint, load_checkpoint, save_checkpoint
+from mrt_core.configs import AutoencoderConfig, TransformerConfig
 from mrt_core.errors import MRTError
-from mrt_core.transformer import MaskedRegionTransformer, TransformerConfig
+from mrt_core.transformer import MaskedRegionTransformer
 
 
 def test_teacher_and_student_reports(tmp_path):

@@ -13,13 +13,15 @@ from safetensors.torch import load_file, save_file
 from tiny_checkpoints import PUBLIC, public_state, tiny_checkpoint
 from torch import Tensor
 
-from mrt_core.autoencoder import WAN_LATENT_STD, Autoencoder, AutoencoderConfig
+from mrt_core.autoencoder import Autoencoder
 from mrt_core.checkpoint import Family, inspect_checkpoint, load_checkpoint, save_checkpoint
 from mrt_core.cli import main
 from mrt_core.components import AutoencoderWeights
+from mrt_core.configs import WAN_LATENT_STD, AutoencoderConfig
 from mrt_core.errors import MRTError
-from mrt_core.files import TensorEntry, read_header, save_streamed
+from mrt_core.files import save_streamed
 from mrt_core.geometry import TokenBox
+from mrt_core.headers import TensorEntry, read_header
 from mrt_core.initialisation import initialise_checkpoint, widen_to_rgba
 from mrt_core.regions import RegionCodec, places
 from mrt_core.sequence import Role, SampleLayout, Slot, pack_samples

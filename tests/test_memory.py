@@ -9,9 +9,10 @@ import torch
 from conftest import TRANSFORMER, random_transformer
 from live_bytes import LiveBytes
 
-from mrt_core.autoencoder import Autoencoder, AutoencoderConfig
+from mrt_core.autoencoder import Autoencoder
 from mrt_core.checkpoint import Checkpoint, CheckpointInfo, save_checkpoint
 from mrt_core.cli import main
+from mrt_core.configs import AutoencoderConfig, TransformerConfig
 from mrt_core.documents import load, save
 from mrt_core.errors import MRTError
 from mrt_core.geometry import TokenBox
@@ -35,7 +36,7 @@ from mrt_core.regions import Place, RegionCodec
 from mrt_core.request import text_to_layers_request
 from mrt_core.sequence import Role, SampleLayout, Slot, pack_samples
 from mrt_core.streaming import PackedBlock
-from mrt_core.transformer import MaskedRegionTransformer, TransformerConfig
+from mrt_core.transformer import MaskedRegionTransformer
 from mrt_core.weight_copies import weights_of
 
 FULL = CheckpointInfo(TransformerConfig(), AutoencoderConfig())

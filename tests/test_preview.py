@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from mrt_core.checkpoint import bundled_checkpoint, load_checkpoint
+from mrt_core.bundled import bundled_checkpoint
+from mrt_core.checkpoint import load_checkpoint
 from mrt_core.geometry import TokenBox
 from mrt_core.preview import fit_preview_colors
 from mrt_core.regions import Place, RegionCodec

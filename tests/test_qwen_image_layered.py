@@ -13,6 +13,7 @@ from mrt_core.autoencoder import Autoencoder
 from mrt_core.autoencoder_keys import autoencoder_config, canonical_autoencoder_state
 from mrt_core.checkpoint import Checkpoint
 from mrt_core.checkpoint_info import CheckpointInfo
+from mrt_core.configs import TransformerConfig
 from mrt_core.errors import MRTError
 from mrt_core.geometry import Box, Size
 from mrt_core.layers import composite
@@ -23,7 +24,7 @@ from mrt_core.request import adapted, image_to_layers_request
 from mrt_core.scaling import bucket_frame
 from mrt_core.sequence import Role
 from mrt_core.tasks import Arrangement, Task, image_to_layers
-from mrt_core.transformer import MaskedRegionTransformer, TransformerConfig
+from mrt_core.transformer import MaskedRegionTransformer
 
 diffusers = pytest.importorskip("diffusers", reason="parity tests need diffusers: pip install -e .[dev]")
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_layered as public  # noqa: E402

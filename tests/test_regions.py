@@ -10,7 +10,8 @@ from mrt_core import regions
 from mrt_core.geometry import Box, Size, TokenBox
 from mrt_core.layers import Layer, LayerStack, composite
 from mrt_core.layout import Layout, Region
-from mrt_core.regions import REGION_MODES, Place, RegionCodec, places, slot_pixels
+from mrt_core.modes import REGION_MODES
+from mrt_core.regions import Place, RegionCodec, places, slot_pixels
 from mrt_core.sequence import Role, Slot
 from mrt_core.tasks import image_to_layers, restyle_layers, text_to_layers
 

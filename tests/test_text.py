@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from mrt_core.text import END, SmallTextConfig, SmallTextEncoder, train_tokenizer
+from mrt_core.configs import SmallTextConfig
+from mrt_core.text import SmallTextEncoder
+from mrt_core.tokenizer import END, train_tokenizer
 
 PROMPTS = ["<layer> a red sun </layer> <layer> </layer> <layer> the word 夏 </layer> a card", "no tags at all", ""]
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from mrt_core.configs import TransformerConfig
 from mrt_core.geometry import TokenBox
 from mrt_core.sequence import Role, SampleLayout, Slot, pack_samples
-from mrt_core.transformer import MaskedRegionTransformer, TransformerConfig
+from mrt_core.transformer import MaskedRegionTransformer
 
 diffusers = pytest.importorskip("diffusers", reason="parity tests need diffusers: pip install -e .[dev]")
 

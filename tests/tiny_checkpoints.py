@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import torch
 
-from mrt_core.autoencoder import Autoencoder, AutoencoderConfig
+from mrt_core.autoencoder import Autoencoder
 from mrt_core.checkpoint import Checkpoint, CheckpointInfo
-from mrt_core.text import SmallTextConfig, SmallTextEncoder, train_tokenizer
-from mrt_core.transformer import MaskedRegionTransformer, TransformerConfig
+from mrt_core.configs import AutoencoderConfig, SmallTextConfig, TransformerConfig
+from mrt_core.text import SmallTextEncoder
+from mrt_core.tokenizer import train_tokenizer
+from mrt_core.transformer import MaskedRegionTransformer
 
 TINY = TransformerConfig(num_layers=2, num_heads=2, head_dim=16, text_dim=16, rope_axes=(4, 6, 6))
 PUBLIC = TransformerConfig(  # the smallest model with Qwen-Image's head size, which needs no metadata

@@ -15,10 +15,12 @@ from tqdm import tqdm
 
 from ..errors import MRTError
 from ..layout import MAX_FRAME_SIDE, MIN_FRAME_SIDE
-from ..lora import apply_loras, read_lora, student_info
+from ..lora.apply import apply_loras
+from ..lora.file import read_lora
+from ..lora.student import student_info
 from ..memory import read_size
+from ..modes import REGION_MODES
 from ..pipeline import Pipeline, SamplingOptions
-from ..regions import REGION_MODES
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from ..checkpoint import Family, inspect_checkpoint
-from ..lora import inspect_lora, is_lora
+from ..checkpoint_report import Family
+from ..detection import inspect_checkpoint
+from ..lora.report import inspect_lora, is_lora
 
 
 def add_commands(commands) -> None:

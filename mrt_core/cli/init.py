@@ -6,7 +6,7 @@ from pathlib import Path
 from ..checkpoint import inspect_checkpoint
 from ..documents.atomic import refuse_existing
 from ..initialisation import initialise_checkpoint
-from ..regions import REGION_MODES
+from ..modes import REGION_MODES
 from .common import DTYPES
 
 

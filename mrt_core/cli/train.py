@@ -12,7 +12,8 @@ from ..checkpoint_info import Sampling
 from ..components import load_bundled_autoencoder
 from ..designs.generator import DesignSettings
 from ..errors import MRTError
-from ..regions import REGION_MODES, RegionCodec
+from ..modes import REGION_MODES
+from ..regions import RegionCodec
 from ..training import bundle
 from ..training.autoencoder import AutoencoderTraining, finish_autoencoder, train_autoencoder
 from ..training.document_samples import write_document_shards

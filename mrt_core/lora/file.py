@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from ..checkpoint_info import Sampling
+from ..configs import TransformerConfig
 from ..detection import INFO_KEY
-from ..errors import MRTError
-from ..files import SafetensorsHeader, read_header, read_tensors, save_atomically
-from ..transformer import TransformerConfig
-from .match import LoraMatch, match_layers
+from ..files import read_tensors, save_atomically
+from ..headers import read_header
+from .match import match_layers
 from .names import ALPHA_SUFFIX, DIFFERENCE_SUFFIXES, SAVED_PREFIX, SAVED_SUFFIXES, Part
-from .scale import peft_settings, scales
-from .student import sampling_from_json, sampling_to_json
+from .scale import read_scales
+from .student import read_student_sampling, sampling_to_json
 
 
 class LowRank(NamedTuple):
@@ -53,30 +53,12 @@ def read_lora(path: Path | str, config: TransformerConfig) -> Lora:
     differences = {
         f"{layer}.{part}": tensor for (layer, part), tensor in tensors.items() if part in (Part.WEIGHT, Part.BIAS)
     }
-    return Lora(low_rank, differences, read_sampling(path, header))
+    return Lora(low_rank, differences, read_student_sampling(path, header.metadata))
 
 
 def _at_least_16_bit(tensor: Tensor) -> Tensor:
     """The tensor, in bf16 if it was fp8, which nothing can be computed with; bf16 holds every fp8 value."""
     return tensor if tensor.element_size() > 1 else tensor.bfloat16()
-
-
-def read_scales(path: Path, header: SafetensorsHeader, match: LoraMatch) -> dict[str, float]:
-    """alpha / rank of every layer that has a pair; raises MRTError."""
-    names = {name: layer for (layer, part), name in match.tensors.items() if part is Part.ALPHA}
-    alphas = {names[name]: float(tensor.item()) for name, tensor in read_tensors(path, names)}
-    settings = peft_settings(path, header.metadata) if match.ranks.keys() - alphas.keys() else None
-    return scales(path.name, match.ranks, alphas, settings)
-
-
-def read_sampling(path: Path, header: SafetensorsHeader) -> Sampling | None:
-    """How a student's LoRA is meant to be sampled; None where the file does not say. Raises MRTError."""
-    if INFO_KEY not in header.metadata:
-        return None
-    try:
-        return sampling_from_json(header.metadata[INFO_KEY])
-    except MRTError as error:
-        raise MRTError(f"{path.name}: {error}") from error
 
 
 def save_lora(path: Path | str, lora: Lora) -> None:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from math import prod
 
+from ..configs import TransformerConfig
 from ..errors import MRTError
-from ..files import SafetensorsHeader, TensorEntry
-from ..transformer import TransformerConfig
-from .names import Layer, Part, Spelling, TensorName, block_count, model_layers, other_kind, other_model, split_name
+from ..headers import SafetensorsHeader, TensorEntry
+from ..layer_shapes import Layer
+from .names import Part, Spelling, TensorName, block_count, model_layers, other_kind, other_model, split_name
 
 FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 SCALARS = FLOATS | {"I64", "I32"}  # of alpha, which some programs write as a whole number

@@ -10,10 +10,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from torch import nn
-
-from ..comparison import UNFILLED
-from ..transformer import MaskedRegionTransformer, TransformerConfig
+from ..configs import TransformerConfig
+from ..layer_shapes import Layer, transformer_layers
 
 PREFIXES = tuple(
     peft + container
@@ -78,14 +76,6 @@ PART_OF_SUFFIX = {
 }
 
 
-class Layer(NamedTuple):
-    """A module of the model that has weights; `linear` ones take low-rank pairs."""
-
-    name: str
-    linear: bool
-    shapes: dict[str, tuple[int, ...]]  # of `weight` and, where there is one, `bias`
-
-
 class Spelling(NamedTuple):
     """A layer as a file spells it: the layer's own name, and what stands before it in the file."""
 
@@ -103,12 +93,8 @@ class ModelLayers:
 
 @lru_cache(maxsize=8)
 def model_layers(config: TransformerConfig) -> ModelLayers:
-    """The layers of a transformer of these sizes, made without its weights."""
-    layers = {}
-    for name, module in MaskedRegionTransformer(config, device="meta", operations=UNFILLED).named_modules():
-        shapes = {part: tuple(tensor.shape) for part, tensor in module.named_parameters(recurse=False)}
-        if shapes:
-            layers[name] = Layer(name, isinstance(module, nn.Linear), shapes)
+    """The layers of a transformer of these sizes."""
+    layers = transformer_layers(config)
     spellings = {prefix + name: Spelling(name, prefix) for name in layers for prefix in PREFIXES}
     for prefix in FLATTENED_PREFIXES:
         spellings |= {prefix + name.replace(".", "_"): Spelling(name, prefix) for name in layers}

@@ -3,15 +3,16 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..checkpoint import bundled_checkpoint
+from ..bundled import bundled_checkpoint
 from ..checkpoint_info import Sampling
+from ..configs import TransformerConfig
 from ..detection import inspect_checkpoint
 from ..errors import MRTError
-from ..files import SafetensorsHeader, read_header
-from ..transformer import TransformerConfig
-from .file import read_sampling, read_scales
+from ..headers import SafetensorsHeader, read_header
 from .match import find_strangers, match_layers, match_names
 from .names import PAIR_SUFFIXES, Part, block_count, other_kind, other_model
+from .scale import read_scales
+from .student import read_student_sampling
 
 QWEN_SIZE = "Qwen-Image and models of its size"
 
@@ -77,7 +78,7 @@ def inspect_lora(path: Path | str) -> LoraReport:
     candidates = {QWEN_SIZE: public, **_bundled()}
     fits = tuple(name for name, config in candidates.items() if _fits(path.name, header, config))
     scales = read_scales(path, header, match) if fits else {}
-    sampling = read_sampling(path, header)
+    sampling = read_student_sampling(path, header.metadata)
     return LoraReport(
         path,
         "a LoRA that makes a student" if sampling else "a LoRA",

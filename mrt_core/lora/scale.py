@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import MRTError
+from ..headers import SafetensorsHeader, read_bytes
+from ..scalars import decode_scalar
+from .match import LoraMatch
+from .names import Part
 
 PEFT_METADATA = "lora_adapter_metadata"  # of the file: PEFT's settings as diffusers stores them, in JSON
 PEFT_FILE = "adapter_config.json"  # beside the file: PEFT's settings as PEFT stores them
@@ -119,3 +123,11 @@ def scales(
         if not math.isfinite(found[layer]):
             raise MRTError(f"{file} has an alpha for the layer {layer} that is not a number; download the file again")
     return found
+
+
+def read_scales(path: Path, header: SafetensorsHeader, match: LoraMatch) -> dict[str, float]:
+    """alpha / rank of every layer that has a pair; raises MRTError."""
+    names = {name: layer for (layer, part), name in match.tensors.items() if part is Part.ALPHA}
+    alphas = {names[name]: decode_scalar(data, header.tensors[name].dtype) for name, data in read_bytes(path, names)}
+    settings = peft_settings(path, header.metadata) if match.ranks.keys() - alphas.keys() else None
+    return scales(path.name, match.ranks, alphas, settings)

@@ -4,11 +4,13 @@ The JSON is {"version": 1, "sampling": {"steps", "sigmas" or "shift", "solver", 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..checkpoint_info import VERSION, CheckpointInfo, Sampling, read_sampling
+from ..detection import INFO_KEY
 from ..errors import MRTError
 
 if TYPE_CHECKING:
@@ -35,6 +37,16 @@ def sampling_from_json(text: str) -> Sampling:
             f"the LoRA's metadata `mrt` has version {values.get('version')!r}, but {VERSION} was expected; update this package"
         )
     return _require_student(read_sampling({"cfg": STUDENT_CFG} | values["sampling"]))
+
+
+def read_student_sampling(path: Path, metadata: Mapping[str, str]) -> Sampling | None:
+    """How a student's LoRA is meant to be sampled; None where the file does not say. Raises MRTError."""
+    if INFO_KEY not in metadata:
+        return None
+    try:
+        return sampling_from_json(metadata[INFO_KEY])
+    except MRTError as error:
+        raise MRTError(f"{path.name}: {error}") from error
 
 
 def _require_student(sampling: Sampling) -> Sampling:

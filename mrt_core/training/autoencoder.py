@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..autoencoder import LATENT_CHANNELS, Autoencoder, AutoencoderConfig, ResidualBlock
+from ..autoencoder import Autoencoder, ResidualBlock
+from ..configs import LATENT_CHANNELS, AutoencoderConfig
 from ..designs.generator import DesignSettings, generate_design
 from ..files import save_atomically
 from ..geometry import LATENT_PX, Box

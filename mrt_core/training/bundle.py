@@ -10,17 +10,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from ..autoencoder import Autoencoder, AutoencoderConfig
+from ..autoencoder import Autoencoder
 from ..checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..checkpoint_info import CheckpointInfo, Sampling
+from ..configs import AutoencoderConfig, SmallTextConfig, TransformerConfig
 from ..designs.generator import DesignSettings, generate_design
 from ..errors import MRTError
 from ..files import save_atomically
 from ..layout import layer_prompt
-from ..lora import extract_lora, save_lora
+from ..lora.extract import extract_lora
+from ..lora.file import save_lora
 from ..tasks import HARMONIZE
-from ..text import SmallTextConfig, SmallTextEncoder, train_tokenizer
-from ..transformer import MaskedRegionTransformer, TransformerConfig
+from ..text import SmallTextEncoder
+from ..tokenizer import train_tokenizer
+from ..transformer import MaskedRegionTransformer
 from .autoencoder import save_autoencoder
 from .state import averaged_weights
 from .student import sampling_of_state

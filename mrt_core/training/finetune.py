@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from ..checkpoint_info import CheckpointInfo
 from ..checkpoint_report import CheckpointReport, Family, require_loadable
-from ..comparison import TOKENIZER_KEY, UNFILLED
 from ..detection import INFO_KEY, TEXT_PREFIX, inspect_weights, split_names
 from ..errors import MRTError
-from ..files import DTYPE_NAMES, TensorEntry, read_header, save_streamed
+from ..files import DTYPE_NAMES, save_streamed
+from ..headers import TensorEntry, read_header
 from ..text import SmallTextEncoder, TextEncoder
+from ..tokenizer import TOKENIZER_KEY
 from ..transformer import MaskedRegionTransformer
+from ..unfilled import UNFILLED
 from ..weights import WeightSource, open_weights
 from ..weights.folders import AUTOENCODER_PREFIX
 from ..weights.plain import read_plain, stored_dtype

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..lora import Lora, LowRank, save_lora
+from ..lora.file import Lora, LowRank, save_lora
 from ..transformer import MaskedRegionTransformer, TransformerBlock
 from .sharding import place_like
 from .state import averaged_weights

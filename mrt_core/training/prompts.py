@@ -14,7 +14,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import MRTError
-from ..files import read_header, save_atomically
+from ..files import save_atomically
+from ..headers import read_header
 from ..tasks import EMPTY_PROMPT
 from ..text import TextEncoder
 

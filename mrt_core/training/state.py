@@ -9,7 +9,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..errors import MRTError
-from ..files import DTYPE_NAMES, TensorEntry, save_streamed
+from ..files import DTYPE_NAMES, save_streamed
+from ..headers import TensorEntry
 from .muon import Muon
 from .sharding import gather, is_first_process, place_like
 

@@ -16,11 +16,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.utils.checkpoint import checkpoint
 
+from ..configs import SmallTextConfig, TransformerConfig
 from ..errors import MRTError
 from ..sequence import PackedBatch, SampleLayout, pack_samples
 from ..tasks import Task
-from ..text import SmallTextConfig, SmallTextEncoder, TextEncoder
-from ..transformer import MaskedRegionTransformer, TransformerConfig
+from ..text import SmallTextEncoder, TextEncoder
+from ..transformer import MaskedRegionTransformer
 from .flow import attention_on, latent_batch, velocity_loss
 from .muon import muon_for
 from .processes import average_gradients, share_weights, start_device

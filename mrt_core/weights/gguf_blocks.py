@@ -1,22 +1,12 @@
 """GGUF's block formats, unpacked with a few tensor operations: Q8_0, Q4_K, Q5_K and Q6_K.
 
-A row of weights is a row of blocks; a block holds its small integers and the half-precision scales that they share.
 The layouts are those of ggml, the library behind GGUF (ggml-common.h: block_q8_0, block_q4_K, block_q5_K, block_q6_K).
 """
-
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-
-class BlockFormat(NamedTuple):
-    """Weights and bytes per block, and what makes weights (n, weights) in fp32 of blocks (n, bytes) in uint8."""
-
-    weights: int
-    bytes: int
-    unpack: Callable[[Tensor], Tensor]
+from .gguf_types import BLOCK_FORMATS
 
 
 def _half(raw: Tensor) -> Tensor:
@@ -75,21 +65,10 @@ def _unpack_q6_k(blocks: Tensor) -> Tensor:
     return _scaled(codes, _half(scale) * scales.contiguous().view(torch.int8).float()).flatten(1)
 
 
-BLOCK_FORMATS = {
-    "Q8_0": BlockFormat(32, 34, _unpack_q8_0),
-    "Q4_K": BlockFormat(256, 144, _unpack_q4_k),
-    "Q5_K": BlockFormat(256, 176, _unpack_q5_k),
-    "Q6_K": BlockFormat(256, 210, _unpack_q6_k),
-}
-
-
-def packed_columns(name: str, columns: int) -> int:
-    """Bytes of a row of `columns` weights."""
-    block = BLOCK_FORMATS[name]
-    return columns // block.weights * block.bytes
+UNPACK = {"Q8_0": _unpack_q8_0, "Q4_K": _unpack_q4_k, "Q5_K": _unpack_q5_k, "Q6_K": _unpack_q6_k}
 
 
 def unpack_blocks(packed: Tensor, name: str) -> Tensor:
     """Weights (rows, columns) in fp32 from rows of blocks (rows, bytes) in uint8."""
     block = BLOCK_FORMATS[name]
-    return block.unpack(packed.reshape(-1, block.bytes)).reshape(len(packed), -1)
+    return UNPACK[name](packed.reshape(-1, block.bytes)).reshape(len(packed), -1)

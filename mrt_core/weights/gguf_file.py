@@ -1,4 +1,4 @@
-"""GGUF files: the header, and tensors by name as they are stored.
+"""GGUF files: the header, and the bytes of tensors by name.
 
 A file is untrusted input: counts, lengths and offsets are checked against the file before anything of their size is
 read. The format is ggml's (docs/gguf.md there), versions 2 and 3, little-endian.
@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import Any, BinaryIO, NamedTuple
 
 from ..errors import MRTError
-from ..files import ELEMENT_LIMIT, TensorEntry
-from .gguf_blocks import BLOCK_FORMATS
+from ..headers import DTYPE_BITS, ELEMENT_LIMIT, TensorEntry
+from .gguf_types import BLOCK_FORMATS, PLAIN_TYPES, TYPE_NAMES
 from .settings import NO_SETTINGS, FolderSettings
 
 MAGIC = b"GGUF"
@@ -31,13 +28,6 @@ ORIGINAL_SHAPE = "comfy.gguf.orig_shape."  # before the name of a tensor that th
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # type: struct's
 STRING, ARRAY = 8, 9
-PLAIN_TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-TYPE_NAMES = {
-    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K",
-    13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S",
-    22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 30: "BF16", 34: "TQ1_0",
-    35: "TQ2_0", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0",
-}  # fmt: skip
 
 
 class _Info(NamedTuple):
@@ -93,23 +83,19 @@ class GGUFFile:
         metadata = {name: value for name, value in fields.items() if isinstance(value, str)}
         return cls(path, tensors, metadata, size, {name: info.shape for name, info in stored.items()}, extents)
 
-    def read(self, names: Iterable[str], device: str | torch.device = "cpu") -> Iterator[tuple[str, Tensor]]:
-        """The named tensors one after another: plain numbers, or rows of blocks (rows, bytes) in uint8."""
+    def peek(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         with self.path.open("rb") as file:
             for name in names:
-                start, length = self.extents[name]
-                raw = torch.empty(length, dtype=torch.uint8)
-                file.seek(start)
-                if file.readinto(raw.numpy()) != length:
-                    raise MRTError(f"{self.path.name} is cut short at {name}; download it again")
-                dtype, shape = self.tensors[name]
-                plain = PLAIN_TYPES.get(dtype)
-                rows = math.prod(self.stored_shapes[name][:-1])
-                yield name, (raw.view(plain).reshape(shape) if plain else raw.reshape(rows, -1)).to(device)
+                data = bytearray(self.extents[name].length)
+                self.fill(file, name, data)
+                yield name, bytes(data)
 
-    def peek(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        for name, tensor in self.read(names):
-            yield name, tensor.flatten().view(torch.uint8).numpy().tobytes()
+    def fill(self, file: BinaryIO, name: str, data: bytearray | memoryview) -> None:
+        """Read a tensor as it is stored into a buffer of its length; raises MRTError where the file has become shorter."""
+        start, length = self.extents[name]
+        file.seek(start)
+        if file.readinto(data) != length:
+            raise MRTError(f"{self.path.name} is cut short at {name}; download it again")
 
 
 def _read_start(reader: "_Reader") -> tuple[int, int]:
@@ -129,7 +115,7 @@ def _read_start(reader: "_Reader") -> tuple[int, int]:
 def _length(reader: "_Reader", name: str, info: _Info) -> int:
     elements, columns = math.prod(info.shape), info.shape[-1] if info.shape else 1
     if info.dtype in PLAIN_TYPES:
-        return elements * PLAIN_TYPES[info.dtype].itemsize
+        return elements * DTYPE_BITS[info.dtype] // 8
     if info.dtype not in BLOCK_FORMATS:
         return 0
     block = BLOCK_FORMATS[info.dtype]

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .gguf_blocks import packed_columns
-from .quantisation import FLOAT8_FORMATS, LayerFormat, dequantise
+from .gguf_types import packed_columns
+from .plain import dequantise
+from .quantisation import FLOAT8_FORMATS, LayerFormat
 
 
 class PackedLinear(nn.Module):

@@ -5,12 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ..files import DTYPE_NAMES, TensorEntry
+from ..files import TORCH_DTYPES
+from ..headers import TensorEntry
+from .gguf_blocks import unpack_blocks
 from .gguf_file import GGUFFile
-from .quantisation import Quantisation, dequantise, our_name
+from .quantisation import LayerFormat, Quantisation, our_name
+from .reading import read_weights
 from .source import WeightSource
 
-TORCH_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 WIDE_DTYPES = {"F64", "F32", "F16", "BF16"}
 
 
@@ -39,9 +41,9 @@ def read_plain(
 
 
 def _read_unmapped(source: WeightSource, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-    """As `source.read`, which maps a whole safetensors file and so fails where that is larger than the memory."""
+    """As `read_weights`, which maps a whole safetensors file and so fails where that is larger than the memory."""
     if isinstance(source, GGUFFile):
-        yield from source.read(names)
+        yield from read_weights(source, names)
         return
     for name, data in source.peek(names):
         dtype, shape = source.tensors[name]
@@ -51,4 +53,14 @@ def _read_unmapped(source: WeightSource, names: Iterable[str]) -> Iterator[tuple
 def _read_scales(source: WeightSource, prefix: str, quantisation: Quantisation) -> dict[str, Tensor]:
     """The scales () of packed weights, by our names."""
     names = [prefix + name for name in quantisation.sidecars if (our_name(name) or "").endswith(".weight_scale")]
-    return {our_name(name.removeprefix(prefix)): scale.float().reshape(()) for name, scale in source.read(names)}
+    return {
+        our_name(name.removeprefix(prefix)): scale.float().reshape(()) for name, scale in read_weights(source, names)
+    }
+
+
+def dequantise(
+    weight: Tensor, layer: LayerFormat, scale: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype
+) -> Tensor:
+    """The plain weight (`shape`) of a packed one, computed in fp32; `scale` is one number, for the fp8 formats."""
+    plain = weight.float() * scale if layer.dtype else unpack_blocks(weight, layer.name)
+    return plain.reshape(shape).to(dtype)

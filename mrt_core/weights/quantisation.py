@@ -10,12 +10,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-
-from ..files import TensorEntry
-from .gguf_blocks import BLOCK_FORMATS, unpack_blocks
-from .gguf_file import PLAIN_TYPES, GGUFFile
+from ..headers import TensorEntry
+from .gguf_file import GGUFFile
+from .gguf_types import BLOCK_FORMATS, PLAIN_TYPES
 from .source import WeightSource
 
 FLOAT8_FORMATS = {"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}  # ours and ComfyUI's name: the file format's
@@ -156,11 +153,3 @@ def our_name(name: str) -> str | None:
     if name == MARKER or last == DESCRIPTION:
         return None
     return f"{layer}.{OUR_NAMES[last]}" if last in OUR_NAMES else name
-
-
-def dequantise(
-    weight: Tensor, layer: LayerFormat, scale: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype
-) -> Tensor:
-    """The plain weight (`shape`) of a packed one, computed in fp32; `scale` is one number, for the fp8 formats."""
-    plain = weight.float() * scale if layer.dtype else unpack_blocks(weight, layer.name)
-    return plain.reshape(shape).to(dtype)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..autoencoder import LATENT_CHANNELS
+from ..configs import LATENT_CHANNELS
 from ..errors import MRTError
 
 CONFIG_LIMIT = 1_000_000  # bytes; real ones have a few thousand

@@ -1,4 +1,4 @@
-"""What all forms of weights have in common: named tensors that can be looked at without being read, and read by name."""
+"""What all forms of weights have in common: named tensors that can be looked at without being read."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import torch
-from torch import Tensor
-
-from ..files import TensorEntry, read_bytes, read_header, read_tensors
+from ..headers import TensorEntry, read_bytes, read_header
 from .settings import NO_SETTINGS, FolderSettings
 
 
 class WeightSource(Protocol):
-    """Tensors by name, the file's metadata, the size in bytes, and what config files beside the weights say."""
+    """Tensors by name, the file's metadata, the size in bytes, and what config files beside the weights say.
+
+    `reading.read_weights` makes tensors of them.
+    """
 
     @property
     def tensors(self) -> Mapping[str, TensorEntry]: ...
@@ -27,10 +27,6 @@ class WeightSource(Protocol):
 
     @property
     def settings(self) -> FolderSettings: ...
-
-    def read(self, names: Iterable[str], device: str | torch.device = "cpu") -> Iterator[tuple[str, Tensor]]:
-        """The named tensors as they are stored, one after another; raises MRTError for a damaged file."""
-        ...
 
     def peek(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """The bytes of a few small tensors, cheaply even where all of the weights do not fit into memory."""
@@ -51,9 +47,6 @@ class SafetensorsFile:
     def open(cls, path: Path) -> "SafetensorsFile":
         """The file with its header read; raises MRTError when it is no whole safetensors file."""
         return cls(path, *read_header(path))
-
-    def read(self, names: Iterable[str], device: str | torch.device = "cpu") -> Iterator[tuple[str, Tensor]]:
-        return read_tensors(self.path, names, device)
 
     def peek(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         return read_bytes(self.path, names)
@@ -86,17 +79,12 @@ class JoinedWeights:
     def size(self) -> int:
         return sum(file.size for file in self.files)
 
-    def read(self, names: Iterable[str], device: str | torch.device = "cpu") -> Iterator[tuple[str, Tensor]]:
-        for file, logical in self._by_file(names):
-            for stored, tensor in file.read(logical, device):
-                yield logical[stored], tensor
-
     def peek(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        for file, logical in self._by_file(names):
+        for file, logical in self.by_file(names):
             for stored, data in file.peek(logical):
                 yield logical[stored], data
 
-    def _by_file(self, names: Iterable[str]) -> Iterator[tuple[SafetensorsFile, dict[str, str]]]:
+    def by_file(self, names: Iterable[str]) -> Iterator[tuple[SafetensorsFile, dict[str, str]]]:
         """Each file that is needed, once, with the names in it and what they are called here."""
         wanted: dict[int, dict[str, str]] = {}
         for name in names:

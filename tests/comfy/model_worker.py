@@ -16,7 +16,8 @@ import comfy.sd
 import numpy as np
 import torch
 from mrt_pack.mrt_core import documents
-from mrt_pack.mrt_core.checkpoint import Checkpoint, Sampling, bundled_checkpoint
+from mrt_pack.mrt_core.bundled import bundled_checkpoint
+from mrt_pack.mrt_core.checkpoint import Checkpoint, Sampling
 from mrt_pack.mrt_core.layout import Region
 from mrt_pack.mrt_core.layout_json import load_layout
 from mrt_pack.mrt_core.lora.student import sampling_to_json

@@ -6,7 +6,8 @@ from safetensors.torch import save_file
 from tiny_checkpoints import public_state
 from worker import run_worker
 
-from mrt_core.autoencoder import Autoencoder, AutoencoderConfig
+from mrt_core.autoencoder import Autoencoder
+from mrt_core.configs import AutoencoderConfig
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,12 @@ import pytest
 import torch
 from tiny_checkpoints import TINY
 
+from mrt_core.configs import TransformerConfig
 from mrt_core.errors import MRTError
-from mrt_core.lora import apply_loras, extract_lora, read_lora, save_lora
-from mrt_core.transformer import MaskedRegionTransformer, TransformerConfig
+from mrt_core.lora.apply import apply_loras
+from mrt_core.lora.extract import extract_lora
+from mrt_core.lora.file import read_lora, save_lora
+from mrt_core.transformer import MaskedRegionTransformer
 
 WIDEST = 128  # at least the shorter side of every matrix
 

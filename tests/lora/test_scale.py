@@ -8,7 +8,7 @@ from lora_files import lora_state, random_pairs
 from tiny_checkpoints import TINY
 
 from mrt_core.errors import MRTError
-from mrt_core.lora import read_lora
+from mrt_core.lora.file import read_lora
 
 IMG_IN = {"img_in": (32, 64)}
 

@@ -16,9 +16,11 @@ from mrt_core.checkpoint import Family, inspect_checkpoint, load_checkpoint, sav
 from mrt_core.checkpoint_info import Sampling
 from mrt_core.cli import build_parser, main
 from mrt_core.cli.finetune import MEMORY
+from mrt_core.configs import TransformerConfig
 from mrt_core.designs.generator import DesignSettings
 from mrt_core.errors import MRTError
-from mrt_core.lora import apply_loras, read_lora
+from mrt_core.lora.apply import apply_loras
+from mrt_core.lora.file import read_lora
 from mrt_core.regions import RegionCodec
 from mrt_core.sequence import pack_samples
 from mrt_core.tasks import EMPTY_PROMPT
@@ -27,7 +29,7 @@ from mrt_core.training.low_rank import LowRankTraining, add_pairs
 from mrt_core.training.prompts import CachedText, write_text_states
 from mrt_core.training.samples import TRAINING_MIX, encode_samples, random_examples, read_shard
 from mrt_core.training.state import averaged_weights
-from mrt_core.transformer import MaskedRegionTransformer, TransformerConfig
+from mrt_core.transformer import MaskedRegionTransformer
 
 WORKER = Path(__file__).parent / "finetune_worker.py"
 TESTS = Path(__file__).parents[1]

@@ -13,7 +13,9 @@ from torch import nn
 from mrt_core.checkpoint import Sampling, load_checkpoint, save_checkpoint
 from mrt_core.designs.generator import DesignSettings, generate_design
 from mrt_core.errors import MRTError
-from mrt_core.lora import apply_loras, read_lora, student_info
+from mrt_core.lora.apply import apply_loras
+from mrt_core.lora.file import read_lora
+from mrt_core.lora.student import student_info
 from mrt_core.pipeline import Pipeline, SamplingOptions
 from mrt_core.regions import RegionCodec
 from mrt_core.request import text_to_layers_request

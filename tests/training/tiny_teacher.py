@@ -2,9 +2,9 @@
 
 import torch
 
-from mrt_core.text import SmallTextConfig, train_tokenizer
+from mrt_core.configs import SmallTextConfig, TransformerConfig
+from mrt_core.tokenizer import train_tokenizer
 from mrt_core.training.teacher import TeacherModel
-from mrt_core.transformer import TransformerConfig
 
 TRANSFORMER = TransformerConfig(num_layers=2, num_heads=2, head_dim=32, text_dim=32, rope_axes=(8, 12, 12))
 

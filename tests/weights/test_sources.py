@@ -14,12 +14,14 @@ from quantised_files import save_gguf, wide_state
 from safetensors.torch import save_file
 from tiny_checkpoints import PUBLIC, header_bytes, public_state
 
-from mrt_core.autoencoder import WAN_LATENT_STD, Autoencoder, AutoencoderConfig
+from mrt_core.autoencoder import Autoencoder
 from mrt_core.checkpoint import Family, inspect_checkpoint, load_checkpoint
-from mrt_core.comparison import UNFILLED
+from mrt_core.configs import WAN_LATENT_STD, AutoencoderConfig
 from mrt_core.errors import MRTError
 from mrt_core.transformer import MaskedRegionTransformer
+from mrt_core.unfilled import UNFILLED
 from mrt_core.weights import open_weights
+from mrt_core.weights.reading import read_weights
 
 STEM = "diffusion_pytorch_model"
 INDEX = f"{STEM}.safetensors.index.json"
@@ -332,7 +334,17 @@ def test_gguf_tensors_that_the_converter_reshaped(tmp_path):
     (tmp_path / "m.gguf").write_bytes(gguf_bytes([info("a", (8,), 0, 0)], [shape], data))
     source = open_weights(tmp_path / "m.gguf")
     assert source.tensors["a"].shape == (4, 2)
-    assert torch.equal(dict(source.read(["a"]))["a"], torch.arange(8.0).reshape(4, 2))
+    assert torch.equal(dict(read_weights(source, ["a"]))["a"], torch.arange(8.0).reshape(4, 2))
+    assert dict(source.peek(["a"])) == {"a": data}
+
+
+def test_a_gguf_file_that_becomes_shorter_while_it_is_open(tmp_path):
+    save_gguf(tmp_path / "m.gguf", wide_state(), "Q8_0")
+    source = open_weights(tmp_path / "m.gguf")
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    for read in (source.peek, lambda names: read_weights(source, names)):
+        with pytest.raises(MRTError, match="m.gguf is cut short at proj_out.bias; download it again"):
+            list(read(["proj_out.bias"]))
 
 
 def test_gguf_under_another_name_is_still_gguf(tmp_path):
