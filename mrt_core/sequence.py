@@ -7,6 +7,7 @@ without padding; attention keeps them apart (spec 6.4).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -49,13 +50,20 @@ def unpatchify(tokens: Tensor, rows: int, cols: int) -> Tensor:
 
 def slot_positions(slot: Slot, canvas_rows: int, canvas_cols: int) -> Tensor:
     """Positions (count, 3) of a slot's tokens: (layer index, row, col) on the centred canvas grid, cropped to its box."""
+    return _grid(slot.box.rows, slot.box.cols) + torch.tensor(_first_position(slot, canvas_rows, canvas_cols))
+
+
+@lru_cache(1024)
+def _grid(rows: int, cols: int) -> Tensor:
+    """(0, row, col) of every token of a box, row-major: (rows * cols, 3)."""
+    return torch.cartesian_prod(torch.zeros(1, dtype=torch.long), torch.arange(rows), torch.arange(cols)).reshape(-1, 3)
+
+
+def _first_position(slot: Slot, canvas_rows: int, canvas_cols: int) -> tuple[int, int, int]:
+    """The position of a slot's first token; the middle of the canvas is row 0, column 0."""
     top = slot.box.row - (canvas_rows - canvas_rows // 2)
     left = slot.box.col - (canvas_cols - canvas_cols // 2)
-    return torch.cartesian_prod(
-        torch.tensor([slot.layer_index]),
-        torch.arange(top, top + slot.box.rows),
-        torch.arange(left, left + slot.box.cols),
-    ).reshape(-1, 3)
+    return slot.layer_index, top, left
 
 
 def text_start(slots: Sequence[Slot], canvas_rows: int, canvas_cols: int) -> int:
@@ -73,11 +81,14 @@ def text_positions(sample: "SampleLayout", count: int, captions: Tensor | None =
     """
     start = text_start(sample.slots, sample.canvas_rows, sample.canvas_cols)
     positions = torch.arange(start, start + count)[:, None].repeat(1, 3)
-    if captions is not None:
-        for number, slot in enumerate(captioned_slots(sample)):
-            owned = captions < 0 if number == 0 else captions == number - 1
-            positions[owned] = _centre_position(slot, sample.canvas_rows, sample.canvas_cols)
-    return positions
+    if captions is None:
+        return positions
+    centres = torch.tensor(
+        [_centre_position(slot, sample.canvas_rows, sample.canvas_cols) for slot in captioned_slots(sample)]
+    )
+    described = captions.clamp(min=-1) + 1  # among the centres; a prompt may have more captions than there are layers
+    known = described < len(centres)
+    return torch.where(known[:, None], centres[described.where(known, 0)], positions)
 
 
 def captioned_slots(sample: "SampleLayout") -> list[Slot]:
@@ -86,9 +97,9 @@ def captioned_slots(sample: "SampleLayout") -> list[Slot]:
     return [background, *(slot for slot in sample.slots if slot.role is Role.LAYER and not slot.clean)]
 
 
-def _centre_position(slot: Slot, canvas_rows: int, canvas_cols: int) -> Tensor:
-    positions = slot_positions(slot, canvas_rows, canvas_cols)
-    return positions[slot.box.rows // 2 * slot.box.cols + slot.box.cols // 2]
+def _centre_position(slot: Slot, canvas_rows: int, canvas_cols: int) -> tuple[int, int, int]:
+    layer, top, left = _first_position(slot, canvas_rows, canvas_cols)
+    return layer, top + slot.box.rows // 2, left + slot.box.cols // 2
 
 
 class SampleLayout(NamedTuple):

@@ -38,6 +38,7 @@ def add_commands(commands) -> None:
         "--batch", type=int, default=AutoencoderTraining.batch, help="crops of 64 x 64 px per step"
     )
     autoencoder.add_argument("--width", type=int, default=16, help="base width, default: %(default)s")
+    _add_workers(autoencoder, "draw crops while this one trains")
     autoencoder.add_argument("--device", default="cpu")
 
     samples = _step(steps, "samples", run_samples, "draw designs, encode them and write shards")
@@ -50,12 +51,7 @@ def add_commands(commands) -> None:
     samples.add_argument("--seed", type=int, default=0)
     samples.add_argument("--checkpoint", type=Path, metavar="FILE", help="encode with this checkpoint's autoencoder, in "
                          "its region mode and, without --frame-area, at its size; default: the run folder's")  # fmt: skip
-    samples.add_argument(
-        "--workers",
-        type=int,
-        default=0,
-        help="processes that draw designs while this one encodes, default: %(default)s",
-    )
+    _add_workers(samples, "draw designs while this one encodes")
     samples.add_argument("--region-mode", choices=REGION_MODES, help="default: the checkpoint's, crop without one")
     samples.add_argument("--device", default="cpu")
     samples.set_defaults(frame_area=None)
@@ -138,15 +134,24 @@ def _step(steps, name: str, run, text: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_workers(parser: argparse.ArgumentParser, work: str) -> None:
+    parser.add_argument("--workers", type=int, default=0, help=f"processes that {work}, default: %(default)s")
+
+
+def _check_workers(options: argparse.Namespace) -> None:
+    if options.workers < 0:
+        raise MRTError(f"--workers is {options.workers}, but it counts processes; give 0 or more")
+
+
 def run_autoencoder(options: argparse.Namespace) -> None:
+    _check_workers(options)
     settings = AutoencoderTraining(steps=options.steps, batch=options.batch)
-    train_autoencoder(options.folder / "autoencoder", settings, options.width, options.device)
+    train_autoencoder(options.folder / "autoencoder", settings, options.width, options.device, options.workers)
     finish_autoencoder(options.folder / "autoencoder")
 
 
 def run_samples(options: argparse.Namespace) -> None:
-    if options.workers < 0:
-        raise MRTError(f"--workers is {options.workers}, but it counts processes; give 0 or more")
+    _check_workers(options)
     if options.source and options.workers:
         raise MRTError(f"--workers is {options.workers}, but it is for synthetic designs; leave it out with --from")
     if options.checkpoint:

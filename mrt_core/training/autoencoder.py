@@ -5,7 +5,9 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from ..files import save_atomically
 from ..geometry import LATENT_PX, Box
 from ..layers import LayerStack, composite
 from ..regions import over_grey
+from .ahead import map_ahead
 from .muon import muon_for
 from .state import TrainingState, averaged_weights, warmup_stable_decay
 
@@ -59,19 +62,33 @@ def _random_crop(rng: np.random.Generator, stack: LayerStack, height: int, width
     return composite(shown, Box(int(x), int(y), width, height))
 
 
-def crops(settings: AutoencoderTraining, seed: int, held_out: bool = False) -> Iterator[Tensor]:
-    """Endless batches (B, 4, h, w) of straight RGBA crops in -1..1."""
-    rng = np.random.default_rng((2, seed))
-    base = DesignSettings(held_out=held_out)
-    while True:
+class CropBatch(NamedTuple):
+    """One batch of crops before it is drawn; what it shows follows from the seed and its number alone."""
+
+    size: int  # in crops of 64 x 64 px
+    seed: int
+    number: int
+    held_out: bool
+
+    def draw(self) -> np.ndarray:
+        """Straight RGBA crops (B, h, w, 4) uint8."""
+        rng = np.random.default_rng((2, self.seed, self.number))
         height, width = (int(side) for side in rng.choice(CROP_SIDES, 2))
-        count = max(2, settings.batch * CROP_AREA // (height * width))
+        wanted = max(2, self.size * CROP_AREA // (height * width))
         images = []
-        while len(images) < count:
-            design_settings = replace(base, frame_area=int(rng.choice(FRAME_SIDES)) ** 2)
-            design = generate_design(int(rng.integers(2**62)), design_settings)
-            images += [_random_crop(rng, design.stack, height, width) for _ in range(min(4, count - len(images)))]
-        yield to_network(np.stack(images))
+        while len(images) < wanted:
+            settings = DesignSettings(held_out=self.held_out, frame_area=int(rng.choice(FRAME_SIDES)) ** 2)
+            design = generate_design(int(rng.integers(2**62)), settings)
+            images += [_random_crop(rng, design.stack, height, width) for _ in range(min(4, wanted - len(images)))]
+        return np.stack(images)
+
+
+def crops(
+    settings: AutoencoderTraining, seed: int, first: int = 0, held_out: bool = False, workers: int = 0
+) -> Iterator[Tensor]:
+    """Endless batches (B, 4, h, w) of straight RGBA crops in -1..1 from number `first` on, drawn ahead by `workers` processes."""
+    batches = (CropBatch(settings.batch, seed, number, held_out) for number in count(first))
+    yield from map(to_network, map_ahead(CropBatch.draw, batches, workers))
 
 
 def to_network(pixels: np.ndarray) -> Tensor:
@@ -132,9 +149,9 @@ def reconstruction_psnr(output: Tensor, target: Tensor) -> float:
 
 
 @torch.no_grad()
-def latent_statistics(model: Autoencoder, batches: Iterator[Tensor], count: int = 60) -> tuple[tuple[float, ...], ...]:
-    """Mean and standard deviation per latent channel over `count` batches."""
-    means = (model.posterior(seen_by(model, next(batches)))[0] for _ in range(count))
+def latent_statistics(model: Autoencoder, batches: Iterator[Tensor], number: int = 60) -> tuple[tuple[float, ...], ...]:
+    """Mean and standard deviation per latent channel over `number` batches."""
+    means = (model.posterior(seen_by(model, next(batches)))[0] for _ in range(number))
     values = [mean.transpose(0, 1).reshape(LATENT_CHANNELS, -1) for mean in means]
     joined = torch.cat(values, 1)
     return tuple(joined.mean(1).tolist()), tuple(joined.std(1).tolist())
@@ -159,8 +176,13 @@ def save_autoencoder(folder: Path, model: Autoencoder) -> None:
     )
 
 
-def train_autoencoder(folder: Path, settings: AutoencoderTraining, base_width: int = 16, device: str = "cpu") -> None:
-    """Train, resuming from `folder`/state.safetensors where it exists; the state is saved as training goes on."""
+def train_autoencoder(
+    folder: Path, settings: AutoencoderTraining, base_width: int = 16, device: str = "cpu", workers: int = 0
+) -> None:
+    """Train, resuming from `folder`/state.safetensors where it exists; the state is saved as training goes on.
+
+    `workers` processes draw the crops ahead; without, this one draws them.
+    """
     torch.manual_seed(settings.seed)
     model = Autoencoder(AutoencoderConfig(base_width, settings.image_channels))
     initialise(model)
@@ -174,7 +196,7 @@ def train_autoencoder(folder: Path, settings: AutoencoderTraining, base_width: i
     if path.exists():
         state.resume(path)
         log.info("resumed at step %d", state.step)
-    batches = crops(settings, settings.seed + state.step)
+    batches = crops(settings, settings.seed, state.step, workers=workers)
     started, first = time.monotonic(), state.step
     while state.step < settings.steps:
         image = next(batches).to(device, memory_format=torch.channels_last)

@@ -15,6 +15,7 @@ from mrt_core.errors import MRTError
 from mrt_core.regions import RegionCodec, places
 from mrt_core.sequence import Role, patchify
 from mrt_core.tasks import HARMONIZE, Task, plan
+from mrt_core.training.autoencoder import AutoencoderTraining, crops
 from mrt_core.training.flow import plain_attention
 from mrt_core.training.muon import Muon, muon_for, orthogonalise
 from mrt_core.training.samples import (
@@ -423,3 +424,16 @@ def test_train_teacher_saves_and_resumes(examples, autoencoder, tmp_path):
     count = "optimizer.count.transformer.img_in.weight"
     assert (float(two_steps[count]), float(three_steps[count])) == (2, 3)
     assert not torch.equal(two_steps["model.transformer.img_in.weight"], three_steps["model.transformer.img_in.weight"])
+
+
+# Crops for the autoencoder
+
+
+def test_crops_follow_from_their_number_whoever_draws_them():
+    settings = AutoencoderTraining(batch=2)
+    first = list(islice(crops(settings, 5), 3))
+    assert all(torch.equal(a, b) for a, b in zip(first, islice(crops(settings, 5, workers=1), 3), strict=True))
+    assert torch.equal(first[2], next(crops(settings, 5, first=2)))  # a resumed run goes on with the next ones
+    assert not any(a.shape == b.shape and torch.equal(a, b) for a, b in pairwise(first))
+    for batch in first:
+        assert batch.shape[1] == 4 and -1 <= batch.min() < batch.max() <= 1
