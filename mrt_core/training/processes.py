@@ -11,13 +11,24 @@ def start_device() -> tuple[int, torch.device]:
     """This process's rank and device; joins the process group when torchrun started it."""
     if "LOCAL_RANK" not in os.environ:
         return 0, torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    local = int(os.environ["LOCAL_RANK"])
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    device, backend = place_process(int(os.environ["LOCAL_RANK"]), processes, torch.cuda.device_count())
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group(backend)
     return dist.get_rank(), device
+
+
+def place_process(number: int, processes: int, gpus: int) -> tuple[torch.device, str]:
+    """The device and the backend of one process of several on a machine.
+
+    Where there are more processes than GPUs they share them, which a small model needs: what packs its batches is the
+    processor. NCCL allows one process per GPU, so that these talk through gloo.
+    """
+    if not gpus:
+        return torch.device("cpu"), "gloo"
+    return torch.device("cuda", number % gpus), "nccl" if processes <= gpus else "gloo"
 
 
 def share_weights(model: nn.Module) -> None:
