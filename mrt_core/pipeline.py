@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .bundled import bundled_checkpoint
+from .bundled import find_checkpoint
 from .checkpoint import Checkpoint, Sampling, load_checkpoint
 from .components import find_autoencoder, find_text_encoder
 from .errors import MRTError
@@ -95,12 +95,12 @@ class Pipeline:
         text_encoder: str | Path | None = None,
         tokenizer: str | Path | None = None,
     ) -> "Pipeline":
-        """Load a checkpoint; None: the one that comes with the package.
+        """Load a checkpoint, from its path or by the name of a bundled one; None: mrt-tiny.
 
         A text encoder and an autoencoder that it does not bundle, or that are to replace the bundled ones, are read from
         paths of their own (see `components`). At most `memory` bytes of the device are used; None: what is free there now.
         """
-        path = Path(path) if path else bundled_checkpoint()
+        path = find_checkpoint(path)
         checkpoint = load_checkpoint(path, "cpu", dtype)
         decoder = find_autoencoder(checkpoint, path, autoencoder, dtype)
         reader = find_text_encoder(checkpoint, path, text_encoder, tokenizer, dtype)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import folder_paths
 
-from ..mrt_core.bundled import bundled_checkpoint
+from ..mrt_core.bundled import STUDENT, TEACHER, bundled_checkpoint
 from ..mrt_core.errors import MRTError
 from ..mrt_core.weights.folders import INDEX_SUFFIX, PIPELINE_FILE, SHARD
 
 BUNDLED = "mrt-tiny (bundled)"
+BUNDLED_NAMES = {BUNDLED: TEACHER, "mrt-tiny student, 8 steps (bundled)": STUDENT}
 DIFFUSION_MODELS = (
     "mrt_diffusion_models"  # ComfyUI's own folder under a name of ours, to find more kinds of files there
 )
@@ -29,9 +30,9 @@ def register_folder() -> None:
 
 
 def checkpoint_names() -> list[str]:
-    """The bundled checkpoint, then what `models/mrt` and `models/diffusion_models` hold: files, indices and folders."""
+    """The bundled checkpoints, then what `models/mrt` and `models/diffusion_models` hold: files, indices and folders."""
     names = [name for kind in FOLDERS for name in folder_paths.get_filename_list(kind)]
-    return [BUNDLED, *dict.fromkeys(name for name in names if _is_checkpoint(name))]
+    return [*BUNDLED_NAMES, *dict.fromkeys(name for name in names if _is_checkpoint(name))]
 
 
 def _is_checkpoint(name: str) -> bool:
@@ -44,8 +45,8 @@ def _is_checkpoint(name: str) -> bool:
 
 def checkpoint_path(name: str) -> Path:
     """The file behind a name of `checkpoint_names`; raises MRTError when there is none."""
-    if name == BUNDLED:
-        return bundled_checkpoint()
+    if name in BUNDLED_NAMES:
+        return bundled_checkpoint(BUNDLED_NAMES[name])
     for kind in FOLDERS:
         if name in folder_paths.get_filename_list(kind):
             return Path(folder_paths.get_full_path_or_raise(kind, name))

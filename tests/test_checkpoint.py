@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,8 +10,16 @@ from safetensors.torch import load_file, save_file
 from tiny_checkpoints import TINY, header_bytes, public_state, tiny_checkpoint
 
 from mrt_core import bundled as bundled_module
-from mrt_core.bundled import bundled_checkpoint
-from mrt_core.checkpoint import Checkpoint, CheckpointInfo, inspect_checkpoint, load_checkpoint, save_checkpoint
+from mrt_core.bundled import bundled_checkpoint, find_checkpoint
+from mrt_core.checkpoint import (
+    Checkpoint,
+    CheckpointInfo,
+    Family,
+    Sampling,
+    inspect_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from mrt_core.configs import AutoencoderConfig
 from mrt_core.errors import MRTError
 from mrt_core.tasks import Task
@@ -279,3 +288,21 @@ def test_bundled_checkpoint(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mrt-tiny.safetensors").touch()
     assert bundled_checkpoint() == tmp_path / "data" / "mrt-tiny.safetensors"
+
+
+def test_bundled_checkpoints_are_found_by_name_behind_files_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint(None) == find_checkpoint("mrt-tiny") == bundled_checkpoint()
+    assert find_checkpoint("other.safetensors") == Path("other.safetensors")
+    student = find_checkpoint("mrt-tiny-student")
+    assert student == bundled_checkpoint("mrt-tiny-student")
+    Path("mrt-tiny-student").mkdir()
+    assert find_checkpoint("mrt-tiny-student") == Path("mrt-tiny-student")
+
+
+def test_the_bundled_student_is_sampled_in_8_steps_without_guidance():
+    report = inspect_checkpoint(find_checkpoint("mrt-tiny-student"))
+    assert (report.family, report.differences) == (Family.STUDENT, "")
+    assert report.info.sampling == Sampling(steps=8, cfg=1.0, shift=3.0, solver="renoise")
+    teacher = inspect_checkpoint(find_checkpoint("mrt-tiny"))
+    assert teacher.family is Family.TEACHER and teacher.info.transformer == report.info.transformer

@@ -28,7 +28,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """--checkpoint, --vae, --text-encoder, --tokenizer, --lora, --device, --dtype, --region-mode, --memory."""
     parser.add_argument(
-        "--checkpoint", metavar="FILE", help="a checkpoint, a file or folder; default: the bundled mrt-tiny"
+        "--checkpoint",
+        metavar="FILE",
+        help="a checkpoint, a file or folder, or mrt-tiny-student, which is bundled; default: mrt-tiny",
     )
     parser.add_argument("--vae", metavar="FILE", help="an autoencoder to use in place of the checkpoint's own")
     parser.add_argument(

@@ -1,8 +1,8 @@
 """`mrt inspect`: what a checkpoint or a LoRA is."""
 
 import argparse
-from pathlib import Path
 
+from ..bundled import find_checkpoint
 from ..checkpoint_report import Family
 from ..detection import inspect_checkpoint
 from ..lora.report import inspect_lora, is_lora
@@ -16,7 +16,7 @@ def add_commands(commands) -> None:
 
 
 def run_inspect(options: argparse.Namespace) -> None:
-    path = Path(options.file)
+    path = find_checkpoint(options.file)
     report = inspect_checkpoint(path)
     if report.family is Family.OTHER and is_lora(path):
         report = inspect_lora(path)
