@@ -115,6 +115,18 @@ def test_ksampler_takes_the_place_of_the_sampler(client):
         assert abs(a.astype(int) - b).max() <= 1
 
 
+def test_the_bundled_student_takes_8_steps(client):
+    prompt = with_seed(workflow("text_to_layers"), 5)
+    of_teacher = previews(client, client.run(prompt), prompt)
+    prompt["1"]["inputs"]["model_name"] = "mrt-tiny student, 8 steps (bundled)"
+    entry, messages = client.watch(prompt)
+    assert [m.data["value"] for m in messages if m.type == "progress" and m.data["max"] == 8] == list(range(1, 9))
+    assert [layer.name for layer in document(client, entry, prompt)] == DOCUMENTS["text_to_layers"]
+    of_student = previews(client, entry, prompt)
+    assert [a.shape for a in of_student] == [b.shape for b in of_teacher]
+    assert not np.array_equal(of_student[0], of_teacher[0])
+
+
 def test_queued_prompts_give_what_each_gives_alone(client):
     text, image = with_seed(workflow("text_to_layers"), 11), with_seed(workflow("image_to_layers"), 12)
     ids = [client.post_prompt(text), client.post_prompt(image)]

@@ -16,7 +16,7 @@ from comfy.quant_ops import QuantizedTensor
 from mrt_pack.mrt_core.checkpoint import load_checkpoint
 from mrt_pack.mrt_core.geometry import TokenBox
 from mrt_pack.mrt_core.sequence import Role, SampleLayout, Slot, pack_samples, patchify, unpatchify
-from mrt_pack.nodes.checkpoint_files import BUNDLED, checkpoint_names, checkpoint_path
+from mrt_pack.nodes.checkpoint_files import BUNDLED_NAMES, checkpoint_names, checkpoint_path
 from mrt_pack.nodes.loader import LoadModel
 
 LORA_LAYERS = ("transformer_blocks.0.attn.to_q", "transformer_blocks.0.img_mlp.net.2")
@@ -83,7 +83,7 @@ def compare(name: str) -> dict:
 
 def main() -> None:
     with torch.inference_mode():
-        report = {name: compare(name) for name in checkpoint_names() if name != BUNDLED}
+        report = {name: compare(name) for name in checkpoint_names() if name not in BUNDLED_NAMES}
     REPORT.write_text(json.dumps(report, indent=1))
 
 
