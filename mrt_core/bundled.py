@@ -20,7 +20,7 @@ def bundled_checkpoint(name: str = TEACHER) -> Path:
 
 
 def find_checkpoint(given: str | Path | None) -> Path:
-    """The path that is given, of the bundled checkpoint that is named, or, for None, of TEACHER."""
+    """The path that is given, or that of the bundled checkpoint that is named; None names TEACHER."""
     if given is None:
         return bundled_checkpoint()
     path = Path(given)

@@ -1,6 +1,6 @@
 """The small text encoder of the bundled checkpoint: a byte-level BPE and a bidirectional transformer.
 
-Byte-level BPE accepts any script. The encoder is trained together with the transformer that reads it.
+Byte-level BPE accepts any script. The encoder is trained before the transformer that reads it (`training.text`).
 """
 
 import math

@@ -95,9 +95,10 @@ def run_evaluate(options: argparse.Namespace) -> None:
         _print("The autoencoder", reconstruction.reconstruction_table(figures))
         report["autoencoder"] = {name: row._asdict() for name, row in figures.items()}
     for task, path in _sheet_paths(options).items():
-        samples = sheets.sample_pictures(pipeline, task, min(sheets.SAMPLES, count), sampling)
+        shown = min(sheets.SAMPLES, count)
+        samples = sheets.sample_pictures(pipeline, task, shown, sampling)
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_sheet(sheets.draw_sheet(list(tqdm(samples, desc=path.name, total=min(sheets.SAMPLES, count)))), path)
+        save_sheet(sheets.draw_sheet(list(tqdm(samples, desc=path.name, total=shown))), path)
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
