@@ -1,6 +1,6 @@
 """The paper's ablations at small scale: short trainings that differ in one thing, compared on held-out designs.
 
-    python benchmarks/ablations.py --run runs/tiny [--steps 400] [--batch 16] [--workers 2]
+    python benchmarks/ablations.py --run runs/tiny [--steps 500] [--batch 16] [--workers 2]
 
 The run folder holds samples, text encoder and autoencoder (`mrt train` up to `text`) and is only read. Every variant
 starts as that folder's teacher did, with untrained blocks unless it was unpacked, and trains in a folder of its own in
@@ -49,8 +49,7 @@ def main() -> None:
     run = AblationRun(
         options.run,
         options.out,
-        # AdamW, as the paper's ablations
-        TeacherTraining(steps=options.steps, batch=options.batch, warmup=50, save_every=50, matrices=False),
+        TeacherTraining(steps=options.steps, batch=options.batch, warmup=50, save_every=50),
         AutoencoderTraining(steps=options.autoencoder_steps),
         options.designs,
         options.continued,
@@ -73,7 +72,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, default=Path("runs/tiny"), help="run folder, default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"), help="default: %(default)s")
     parser.add_argument("--variants", nargs="+", choices=NAMES, default=NAMES, help="default: all; tables show these")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--autoencoder-steps", type=int, default=1500)
     parser.add_argument("--designs", type=int, default=100, help="held-out designs, default: %(default)s")
