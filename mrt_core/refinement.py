@@ -1,10 +1,12 @@
 """Refinement of layers that were taken from an image: they change as little as needed to show that image together.
 
+Where the prediction shows the image already, it is trusted. Where it does not, `segmentation` says which layer every pixel
+shows, and alphas follow from the top layer down; what is hidden stays as predicted. Then all colours and alphas are solved for.
 A pixel of the flattened stack is sum_k v_k (c_k, 1): straight colours c_k, visible shares v_k = a_k t_k, with t_k what the
 layers above let through. Its derivative is v_k for the colour of layer k and t_k ((c_k, 1) - u_k) for its alpha a_k, where
 u_k is what is below. Each Gauss-Newton step takes the smallest weighted change of all colours and alphas that brings the
-pixel to the image's. Where a layer's own colour is known and differs from what lies below, this is the compositing equation
-solved for alpha, so that outlines become as sharp as the image's; where it does not, the prediction stays.
+pixel to the image's. Inside a layer that is seen alone only its colours change; on outlines this is the compositing equation
+solved for alpha.
 """
 
 from dataclasses import dataclass, replace
@@ -17,9 +19,17 @@ from torch import Tensor
 from .errors import MRTError
 from .geometry import Box
 from .layers import Layer, LayerStack, paste, premultiply
+from .segmentation import REACH, ColorModel, fit_colors, segment
 
-STEPS = 5
-ALPHA_WEIGHT = 16.0  # a predicted alpha is less certain than a predicted colour, by the ratio of the squared changes
+TRUSTED = 0.1  # error of the shown colours, in 0..1, at which a prediction is believed by 1/e
+TRUST_REACH = 2  # px over which that error is averaged
+UNEXPECTED = 0.1  # prior of a layer where it was not predicted to be seen
+HIDDEN, SEEN = (
+    0.3,
+    0.7,
+)  # what the layers above let through: alphas are predicted below, found in the image from here on
+OPAQUE, TRANSPARENT = 0.98, 0.02  # alphas outside these are not an outline's
+STEPS = 3
 BACKGROUND_WEIGHT = 1 / 16  # a background goes on beside its layers and is the most certain
 DAMPING = 1e-3  # of squared values in 0..1
 SURE_ALPHA = 0.25  # from here on, a pixel's own colour is its layer's
@@ -29,8 +39,8 @@ BAND_PIXELS = 2**22  # values of pixels times layers at once
 
 @dataclass
 class _Planes:
-    """All layers over one band of the frame, bottom to top: colours (K, P, 3), alphas (K, P) in 0..1, and whether each
-    pixel lies inside each layer's box (K, P)."""
+    """All layers over one band of the frame, bottom to top: colours (K, H, W, 3), alphas (K, H, W) in 0..1, and whether each
+    pixel lies inside each layer's box (K, H, W)."""
 
     color: Tensor
     alpha: Tensor
@@ -57,12 +67,16 @@ def match_image(stack: LayerStack, image: np.ndarray) -> LayerStack:
     ]
     target = torch.from_numpy(premultiply(image))  # (H, W, 4)
     rows = max(1, BAND_PIXELS // (width * len(stack.layers)))
-    for top in range(0, height, rows):
-        area = Box(0, top, width, min(rows, height - top))
-        planes = _planes(stack, filled, area)
-        _refine(planes, target[top : top + int(area.height)].reshape(-1, 4))
-        for layer, own, color, alpha in zip(stack.layers, pixels, planes.color, planes.alpha, strict=True):
-            _write_back(layer, own, torch.cat([color, alpha[:, None]], -1).view(int(area.height), width, 4), area)
+    bands = [(top, min(top + rows, height)) for top in range(0, height, rows)]
+    prior = [_prior(_planes(stack, filled, Box(0, top, width, bottom - top))).flatten(1) for top, bottom in bands]
+    colors = fit_colors(target.flatten(0, 1), torch.cat(prior, 1))
+    for top, bottom in bands:
+        start, end = max(top - REACH, 0), min(bottom + REACH, height)  # labels depend on their surroundings
+        planes = _planes(stack, filled, Box(0, start, width, end - start))
+        _take_apart(planes, target[start:end], colors)
+        refined = torch.cat([planes.color, planes.alpha[..., None]], -1)[:, top - start : bottom - start]
+        for layer, own, shown in zip(stack.layers, pixels, refined, strict=True):
+            _write_back(layer, own, shown, Box(0, top, width, bottom - top))
     return replace(stack, layers=tuple(replace(x, pixels=own) for x, own in zip(stack.layers, pixels, strict=True)))
 
 
@@ -88,40 +102,80 @@ def _planes(stack: LayerStack, filled: list[np.ndarray], area: Box) -> _Planes:
     for layer, pixels in zip(stack.layers, filled, strict=True):
         opaque = pixels.copy()
         opaque[..., 3] = 255
-        shown = torch.from_numpy(paste(replace(layer, pixels=opaque, opacity=1.0), area)).reshape(-1, 4)
-        color.append(shown[:, :3])
-        inside.append(shown[:, 3])
-        alpha.append(torch.from_numpy(paste(replace(layer, opacity=1.0), area)[..., 3]).reshape(-1))
+        shown = torch.from_numpy(paste(replace(layer, pixels=opaque, opacity=1.0), area))
+        color.append(shown[..., :3])
+        inside.append(shown[..., 3])
+        alpha.append(torch.from_numpy(paste(replace(layer, opacity=1.0), area)[..., 3]))
     return _Planes(torch.stack(color), torch.stack(alpha), torch.stack(inside))
 
 
-def _refine(planes: _Planes, target: Tensor) -> None:
-    """Change `planes` in place towards `target` (P, 4), premultiplied; the last step moves colours alone."""
-    count = len(planes.color)
-    weight = torch.ones(count, 1)
+def _let_through(alpha: Tensor) -> Tensor:
+    """What the layers above each of (K, ...) let through (K, ...)."""
+    above = torch.cumprod(1 - alpha.flip(0), 0).flip(0)  # layer k and all above it
+    return torch.cat([above[1:], torch.ones_like(above[:1])])
+
+
+def _flatten(planes: _Planes) -> tuple[list[Tensor], Tensor]:
+    """What lies below each layer, and all of them flattened: (H, W, 4), premultiplied."""
+    merged, below = torch.zeros(()), []
+    for color, share in zip(planes.color, planes.alpha, strict=True):
+        below.append(merged)
+        merged = merged + share[..., None] * (F.pad(color, (0, 1), value=1.0) - merged)
+    return below, merged
+
+
+def _prior(planes: _Planes) -> Tensor:
+    """How likely each layer is to be seen (K, H, W): only inside its box; the background everywhere."""
+    through = _let_through(planes.alpha)
+    seen = torch.cat([through[:1], (planes.alpha * through)[1:]])
+    return (seen + UNEXPECTED) * torch.cat([torch.ones_like(through[:1]), planes.inside[1:]])
+
+
+def _trust(planes: _Planes, target: Tensor) -> Tensor:
+    """How far the prediction is to be believed (H, W), in 0..1, by how nearly it shows `target` (H, W, 4)."""
+    error = (_flatten(planes)[1] - target).square().sum(-1)[None]
+    error = F.avg_pool2d(error, 2 * TRUST_REACH + 1, 1, TRUST_REACH, count_include_pad=False)[0]
+    return torch.exp(-error / TRUSTED**2)
+
+
+def _take_apart(planes: _Planes, target: Tensor, colors: ColorModel) -> None:
+    """Change `planes` in place so that they show `target` (H, W, 4), premultiplied; the last step moves colours alone."""
+    trust = _trust(planes, target)
+    shares = segment(colors, target.permute(2, 0, 1), _prior(planes))
+    planes.alpha[1:] += (1 - trust) * (_alphas(shares, planes) - planes.alpha)[1:]
+    outline = (planes.alpha > TRANSPARENT) & (planes.alpha < OPAQUE)
+    weight = torch.ones(len(shares), 1, 1)
     weight[0] = BACKGROUND_WEIGHT
     for _ in range(STEPS):
-        _step(planes, target, weight, ALPHA_WEIGHT * weight * planes.inside)
-    _step(planes, target, torch.ones(count, 1), torch.zeros_like(planes.inside))
+        _step(planes, target, weight, weight * planes.inside * torch.where(outline, 1.0, trust))
+    _step(planes, target, torch.ones_like(weight), torch.zeros_like(planes.alpha))
+
+
+def _alphas(shares: Tensor, planes: _Planes) -> Tensor:
+    """The alphas (K, H, W) at which layers have these shares of the image, from the top one down; as predicted where hidden."""
+    alpha, left = planes.alpha.clone(), torch.ones_like(shares[0])
+    for k in reversed(range(len(alpha))):
+        known = (left - HIDDEN).div(SEEN - HIDDEN).clamp(0, 1)
+        alpha[k] += known * ((shares[k] / left.clamp_min(1e-3)).clamp(max=1) - alpha[k])
+        left = (left - shares[k]).clamp_min(0)
+    return alpha * planes.inside
 
 
 def _step(planes: _Planes, target: Tensor, color_weight: Tensor, alpha_weight: Tensor) -> None:
+    """One Gauss-Newton step; weights (K, 1, 1) and (K, H, W) say how readily colours and alphas change."""
     color, alpha = planes.color, planes.alpha
-    solid = F.pad(color, (0, 1), value=1.0)  # (K, P, 4): (c_k, 1)
-    merged, below = torch.zeros_like(target), []
-    for own, share in zip(solid, alpha, strict=True):
-        below.append(merged)
-        merged = merged + share[:, None] * (own - merged)
-    above = torch.cumprod(1 - alpha.flip(0), 0).flip(0)  # (K, P): layer k and all above it
-    through = torch.cat([above[1:], torch.ones_like(above[:1])])  # (K, P): t_k
-    visible = alpha * through  # (K, P): v_k
-    slope = through[..., None] * (solid - torch.stack(below))  # (K, P, 4): of the merged pixel in a_k
-    gram = torch.einsum("kp,kpi,kpj->pij", alpha_weight, slope, slope)  # (P, 4, 4)
-    colors = F.pad((color_weight * visible.square()).sum(0)[:, None].expand(-1, 3), (0, 1))  # (P, 4)
+    below, merged = _flatten(planes)
+    through = _let_through(alpha)  # (K, H, W): t_k
+    visible = alpha * through  # (K, H, W): v_k
+    solid = F.pad(color, (0, 1), value=1.0)  # (K, H, W, 4): (c_k, 1)
+    below = torch.stack([under.expand_as(merged) for under in below])
+    slope = through[..., None] * (solid - below)  # (K, H, W, 4): of the merged pixel in a_k
+    gram = torch.einsum("k...,k...i,k...j->...ij", alpha_weight, slope, slope)  # (H, W, 4, 4)
+    colors = F.pad((color_weight * visible.square()).sum(0)[..., None].expand(-1, -1, 3), (0, 1))  # (H, W, 4)
     gram += torch.diag_embed(colors + DAMPING)
-    force = torch.linalg.solve(gram, target - merged)  # (P, 4)
-    planes.alpha = (alpha + alpha_weight * torch.einsum("kpi,pi->kp", slope, force)).clamp(0, 1)
-    planes.color = (color + (color_weight * visible)[..., None] * force[:, :3]).clamp(0, 1)
+    force = torch.linalg.solve(gram, target - merged)  # (H, W, 4)
+    planes.alpha = (alpha + alpha_weight * torch.einsum("k...i,...i->k...", slope, force)).clamp(0, 1)
+    planes.color = (color + (color_weight * visible)[..., None] * force[..., :3]).clamp(0, 1)
 
 
 def _write_back(layer: Layer, pixels: np.ndarray, refined: Tensor, area: Box) -> None:
