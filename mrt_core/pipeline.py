@@ -51,7 +51,7 @@ class SamplingOptions:
     """How to sample; None takes the checkpoint's own setting. One stack is made per seed, all in one call.
 
     `renormalise`: guided predictions keep the length that they have without guidance. `frame_area`: px to sample at.
-    `match_image`: layers taken from an image change as little as needed to show that image together (see `refinement`).
+    `match_image`: layers taken from an image get its outlines and colours, so that together they show it (see `refinement`).
     `progress(step, steps, x0)` is called after every step; an exception that it raises stops the sampling.
     """
 

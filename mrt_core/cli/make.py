@@ -33,7 +33,7 @@ def add_commands(commands) -> None:
     image.add_argument("--layer", metavar="NAME", help="take this layer of a document apart; the result is the document with "
                        "a group in its place")  # fmt: skip
     image.add_argument("--no-match", dest="match_image", action="store_false", help="leave the layers as the model makes "
-                       "them; default: they change as little as needed to show the image together")  # fmt: skip
+                       "them; default: outlines and colours become the image's")  # fmt: skip
     add = _command(commands, "add", run_add, "layers to layers: add layers to a document")
     add.add_argument("document", help="a layered document, such as a PSD")
     add.add_argument("--box", nargs=4, type=float, action="append", required=True, metavar=("X", "Y", "W", "H"),
