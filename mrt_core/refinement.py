@@ -19,7 +19,7 @@ from torch import Tensor
 from .errors import MRTError
 from .geometry import Box
 from .layers import Layer, LayerStack, paste, premultiply
-from .segmentation import REACH, ColorModel, fit_colors, segment
+from .segmentation import FIT_PIXELS, REACH, ColorModel, fit_colors, segment, thinned
 
 TRUSTED = 0.1  # error of the shown colours, in 0..1, at which a prediction is believed by 1/e
 TRUST_REACH = 2  # px over which that error is averaged
@@ -68,8 +68,7 @@ def match_image(stack: LayerStack, image: np.ndarray) -> LayerStack:
     target = torch.from_numpy(premultiply(image))  # (H, W, 4)
     rows = max(1, BAND_PIXELS // (width * len(stack.layers)))
     bands = [(top, min(top + rows, height)) for top in range(0, height, rows)]
-    prior = [_prior(_planes(stack, filled, Box(0, top, width, bottom - top))).flatten(1) for top, bottom in bands]
-    colors = fit_colors(target.flatten(0, 1), torch.cat(prior, 1))
+    colors = _fit_colors(stack, filled, target, bands)
     for top, bottom in bands:
         start, end = max(top - REACH, 0), min(bottom + REACH, height)  # labels depend on their surroundings
         planes = _planes(stack, filled, Box(0, start, width, end - start))
@@ -107,6 +106,18 @@ def _planes(stack: LayerStack, filled: list[np.ndarray], area: Box) -> _Planes:
         inside.append(shown[..., 3])
         alpha.append(torch.from_numpy(paste(replace(layer, opacity=1.0), area)[..., 3]))
     return _Planes(torch.stack(color), torch.stack(alpha), torch.stack(inside))
+
+
+def _fit_colors(
+    stack: LayerStack, filled: list[np.ndarray], target: Tensor, bands: list[tuple[int, int]]
+) -> ColorModel:
+    """The colours that layers show in `target` (H, W, 4), from pixels of all bands."""
+    pixels, prior, most = [], [], max(FIT_PIXELS // len(bands), 1)
+    for top, bottom in bands:
+        planes = _planes(stack, filled, Box(0, top, target.shape[1], bottom - top))
+        prior.append(thinned(_prior(planes).flatten(1).T, most))  # (P, K)
+        pixels.append(thinned(target[top:bottom].flatten(0, 1), most))  # (P, 4)
+    return fit_colors(torch.cat(pixels), torch.cat(prior))
 
 
 def _let_through(alpha: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ COLOR_SPREAD = 0.05  # distance of colours in 0..1 over which the counts of a pa
 SHARPNESS = 3  # power of the likelihood: neighbouring pixels agree, so that one counts for several
 UNSEEN = 0.02  # likelihood of a colour that a layer has not shown yet
 ITERATIONS = 6
-PALETTE_PIXELS, FIT_PIXELS = 2**12, 2**16  # evenly spread pixels that a palette and the histograms are taken from
+PALETTE_PIXELS, FIT_PIXELS = 2**12, 2**16  # evenly spread pixels that are enough for a palette and for histograms
 ALIKE, ALIKE_REACH = 0.08, 2  # distance of alike colours, and in px of the neighbours that they are looked for in
 OUTLINE_REACH = 2  # px from an outline's pixel to the colours on either side
 OUTLINE_TOLERANCE = 5e-4  # of squared colour differences
@@ -41,9 +41,8 @@ class ColorModel(NamedTuple):
 
 
 def fit_colors(pixels: Tensor, prior: Tensor) -> ColorModel:
-    """The colours of K layers from pixels (P, 4) and the prior (K, P) that each of them shows each layer."""
-    palette = _palette(_thinned(pixels, PALETTE_PIXELS))
-    pixels, prior = _thinned(pixels, FIT_PIXELS), _thinned(prior.T, FIT_PIXELS)  # (P, K)
+    """The colours of K layers from pixels (P, 4) and the prior (P, K) that each of them shows each layer."""
+    palette = _palette(thinned(pixels, PALETTE_PIXELS))
     nearest = _nearest(pixels, palette)
     alike = torch.exp(-torch.cdist(palette, palette).square() / (2 * COLOR_SPREAD**2))  # (M, M)
     shares = prior
@@ -68,17 +67,17 @@ def segment(model: ColorModel, image: Tensor, prior: Tensor) -> Tensor:
     return shares
 
 
+def thinned(rows: Tensor, most: int) -> Tensor:
+    """About `most` rows, evenly spread, if there are more; the odd step goes through all columns of an image of even width."""
+    return rows[:: -(-len(rows) // most) | 1]
+
+
 def _shares(weights: Tensor, dim: int = 0) -> Tensor:
     return weights / weights.sum(dim, keepdim=True).clamp_min(1e-9)
 
 
-def _thinned(rows: Tensor, most: int) -> Tensor:
-    """About `most` rows at the most, evenly spread; the odd step goes through all columns of an image of even width."""
-    return rows[:: -(-len(rows) // most) | 1]
-
-
 def _nearest(pixels: Tensor, palette: Tensor) -> Tensor:
-    return torch.cdist(pixels, palette).argmin(1)
+    return torch.cat([torch.cdist(some, palette).argmin(1) for some in pixels.split(FIT_PIXELS)])
 
 
 def _palette(pixels: Tensor) -> Tensor:

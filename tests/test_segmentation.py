@@ -38,7 +38,7 @@ def prior_of(*guesses: torch.Tensor) -> torch.Tensor:
 
 
 def segmented(image: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
-    return segment(fit_colors(image.flatten(1).T, prior.flatten(1)), image, prior)
+    return segment(fit_colors(image.flatten(1).T, prior.flatten(1).T), image, prior)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,6 @@ def test_a_flat_image_leaves_the_prior_in_charge():
 def test_a_palette_has_the_rare_colours_too():
     pixels = blank().flatten(1).T.clone()
     pixels[7] = torch.tensor(RED)
-    palette = fit_colors(pixels, torch.ones(1, len(pixels))).palette
+    palette = fit_colors(pixels, torch.ones(len(pixels), 1)).palette
     assert palette.shape == (COLORS, 4)
     assert torch.cdist(torch.tensor([RED]), palette).min() < 1e-6
