@@ -59,7 +59,7 @@ def test_layout_without_boxes_to_add(client):
 
 def test_layout_that_does_not_fit_the_image(client):
     message = failing_text(client, changed("image_to_layers", "MRTLayoutBuilder", width=128, height=128))
-    assert "112 x 144" in message and "128 x 128" in message
+    assert "160 x 112" in message and "128 x 128" in message
 
 
 def test_layout_that_does_not_fit_the_layers(client):

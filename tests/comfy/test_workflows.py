@@ -14,7 +14,14 @@ WORKFLOWS = sorted((PACK / "workflows" / "api").glob("*.json"))
 DOCUMENTS = {  # workflow: the names of its document's layers, bottom to top
     "text_to_layers": ["Background", "Red circle", "Sunflower", "Headline"],
     "text_to_layered_image": ["Background", "Red circle", "Sunflower", "Headline"],
-    "image_to_layers": ["Background", "navy triangle", "chicken", "ophiuchus", 'the word "kitchen" in navy'],
+    "image_to_layers": [
+        "Background",
+        "tiger face",
+        "pink diamond with a soft shadow",
+        "semi-transparent pink arrow",
+        'the word "jazz" in red',
+        "green rounded rectangle",
+    ],
     "layers_to_layers_add": ["Background", "navy arrow", "Heart", "snake"],
     "layers_to_layers_restyle": ["Background", "speak-no-evil monkey", 'the word "2026" in gray', "green hexagon"],
 }
