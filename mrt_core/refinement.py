@@ -126,13 +126,18 @@ def _let_through(alpha: Tensor) -> Tensor:
     return torch.cat([above[1:], torch.ones_like(above[:1])])
 
 
-def _flatten(planes: _Planes) -> tuple[list[Tensor], Tensor]:
-    """What lies below each layer, and all of them flattened: (H, W, 4), premultiplied."""
-    merged, below = torch.zeros(()), []
-    for color, share in zip(planes.color, planes.alpha, strict=True):
+def _flatten(solid: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """What lies below each of the layers `solid` (K, H, W, 4), and all of them flattened (H, W, 4), both premultiplied."""
+    merged, below = torch.zeros_like(solid[0]), []
+    for own, share in zip(solid, alpha, strict=True):
         below.append(merged)
-        merged = merged + share[..., None] * (F.pad(color, (0, 1), value=1.0) - merged)
-    return below, merged
+        merged = merged + share[..., None] * (own - merged)
+    return torch.stack(below), merged
+
+
+def _solid(color: Tensor) -> Tensor:
+    """Colours (K, H, W, 3) as opaque layers (K, H, W, 4): (c_k, 1)."""
+    return F.pad(color, (0, 1), value=1.0)
 
 
 def _prior(planes: _Planes) -> Tensor:
@@ -144,7 +149,8 @@ def _prior(planes: _Planes) -> Tensor:
 
 def _trust(planes: _Planes, target: Tensor) -> Tensor:
     """How far the prediction is to be believed (H, W), in 0..1, by how nearly it shows `target` (H, W, 4)."""
-    error = (_flatten(planes)[1] - target).square().sum(-1)[None]
+    merged = _flatten(_solid(planes.color), planes.alpha)[1]
+    error = (merged - target).square().sum(-1)[None]  # (1, H, W)
     error = F.avg_pool2d(error, 2 * TRUST_REACH + 1, 1, TRUST_REACH, count_include_pad=False)[0]
     return torch.exp(-error / TRUSTED**2)
 
@@ -175,11 +181,10 @@ def _alphas(shares: Tensor, planes: _Planes) -> Tensor:
 def _step(planes: _Planes, target: Tensor, color_weight: Tensor, alpha_weight: Tensor) -> None:
     """One Gauss-Newton step; weights (K, 1, 1) and (K, H, W) say how readily colours and alphas change."""
     color, alpha = planes.color, planes.alpha
-    below, merged = _flatten(planes)
+    solid = _solid(color)
+    below, merged = _flatten(solid, alpha)
     through = _let_through(alpha)  # (K, H, W): t_k
     visible = alpha * through  # (K, H, W): v_k
-    solid = F.pad(color, (0, 1), value=1.0)  # (K, H, W, 4): (c_k, 1)
-    below = torch.stack([under.expand_as(merged) for under in below])
     slope = through[..., None] * (solid - below)  # (K, H, W, 4): of the merged pixel in a_k
     gram = torch.einsum("k...,k...i,k...j->...ij", alpha_weight, slope, slope)  # (H, W, 4, 4)
     colors = F.pad((color_weight * visible.square()).sum(0)[..., None].expand(-1, -1, 3), (0, 1))  # (H, W, 4)
