@@ -1,7 +1,7 @@
-"""Refinement of layers that were taken from an image: they change as little as needed to show that image together.
+"""Refinement of layers that were taken from an image, so that together they show it.
 
 Where the prediction shows the image already, it is trusted. Where it does not, `segmentation` says which layer every pixel
-shows, and alphas follow from the top layer down; what is hidden stays as predicted. Then all colours and alphas are solved for.
+shows, and alphas follow from the top layer down; what is hidden stays as predicted. Then all change as little as needed.
 A pixel of the flattened stack is sum_k v_k (c_k, 1): straight colours c_k, visible shares v_k = a_k t_k, with t_k what the
 layers above let through. Its derivative is v_k for the colour of layer k and t_k ((c_k, 1) - u_k) for its alpha a_k, where
 u_k is what is below. Each Gauss-Newton step takes the smallest weighted change of all colours and alphas that brings the
@@ -24,17 +24,16 @@ from .segmentation import FIT_PIXELS, REACH, ColorModel, fit_colors, segment, th
 TRUSTED = 0.1  # error of the shown colours, in 0..1, at which a prediction is believed by 1/e
 TRUST_REACH = 2  # px over which that error is averaged
 UNEXPECTED = 0.1  # prior of a layer where it was not predicted to be seen
-HIDDEN, SEEN = (
-    0.3,
-    0.7,
-)  # what the layers above let through: alphas are predicted below, found in the image from here on
+# What the layers above let through: alphas stay as predicted below the first, and are found in the image above the second.
+HIDDEN, SEEN = 0.3, 0.7
 OPAQUE, TRANSPARENT = 0.98, 0.02  # alphas outside these are not an outline's
+MARGIN = max(REACH, TRUST_REACH)  # rows around a band that its labels and its trust depend on
 STEPS = 3
 BACKGROUND_WEIGHT = 1 / 16  # a background goes on beside its layers and is the most certain
 DAMPING = 1e-3  # of squared values in 0..1
 SURE_ALPHA = 0.25  # from here on, a pixel's own colour is its layer's
 COARSE, SPREAD = 32, 4  # px a side of the image in which colours spread, and how far they do
-BAND_PIXELS = 2**22  # values of pixels times layers at once
+BAND_PIXELS = 2**22  # pixels times layers in a band, without the rows around it
 
 
 @dataclass
@@ -50,9 +49,10 @@ class _Planes:
 def match_image(stack: LayerStack, image: np.ndarray) -> LayerStack:
     """The stack whose flattened frame is `image` (height, width, 4), straight RGBA uint8, as nearly as its boxes allow.
 
-    The lowest layer is taken as the background. Pixels past the frame stay as they are. Where a layer is transparent it has
-    the colours of its surroundings, so that no dark fringe comes up when it is scaled or its mask is changed. Raises
-    MRTError for an image of another size than the frame.
+    The lowest layer is taken as the background, and all as they come from a model: visible, blended normally, of opacity 1.
+    Pixels past the frame stay as they are. Where a layer is transparent it has the colours of its surroundings, so that no
+    dark fringe comes up when it is scaled or its mask is changed. Raises MRTError for an image of another size than the
+    frame.
     """
     height, width = image.shape[:2]
     if (width, height) != tuple(stack.frame):
@@ -65,12 +65,14 @@ def match_image(stack: LayerStack, image: np.ndarray) -> LayerStack:
         np.where(layer.pixels[..., 3:] > 0, layer.pixels, spread)
         for layer, spread in zip(stack.layers, filled, strict=True)
     ]
+    for spread in filled:
+        spread[..., 3] = 255
     target = torch.from_numpy(premultiply(image))  # (H, W, 4)
     rows = max(1, BAND_PIXELS // (width * len(stack.layers)))
     bands = [(top, min(top + rows, height)) for top in range(0, height, rows)]
     colors = _fit_colors(stack, filled, target, bands)
     for top, bottom in bands:
-        start, end = max(top - REACH, 0), min(bottom + REACH, height)  # labels depend on their surroundings
+        start, end = max(top - MARGIN, 0), min(bottom + MARGIN, height)
         planes = _planes(stack, filled, Box(0, start, width, end - start))
         _take_apart(planes, target[start:end], colors)
         refined = torch.cat([planes.color, planes.alpha[..., None]], -1)[:, top - start : bottom - start]
@@ -97,21 +99,20 @@ def spread_colors(pixels: np.ndarray) -> np.ndarray:
 
 
 def _planes(stack: LayerStack, filled: list[np.ndarray], area: Box) -> _Planes:
+    """The layers over `area`; `filled` are their pixels made opaque."""
     color, alpha, inside = [], [], []
     for layer, pixels in zip(stack.layers, filled, strict=True):
-        opaque = pixels.copy()
-        opaque[..., 3] = 255
-        shown = torch.from_numpy(paste(replace(layer, pixels=opaque, opacity=1.0), area))
+        shown = torch.from_numpy(paste(replace(layer, pixels=pixels), area))
         color.append(shown[..., :3])
         inside.append(shown[..., 3])
-        alpha.append(torch.from_numpy(paste(replace(layer, opacity=1.0), area)[..., 3]))
+        alpha.append(torch.from_numpy(paste(layer, area)[..., 3]))
     return _Planes(torch.stack(color), torch.stack(alpha), torch.stack(inside))
 
 
 def _fit_colors(
     stack: LayerStack, filled: list[np.ndarray], target: Tensor, bands: list[tuple[int, int]]
 ) -> ColorModel:
-    """The colours that layers show in `target` (H, W, 4), from pixels of all bands."""
+    """The colours that layers show in `target` (H, W, 4), from pixels of all bands, which are drawn band by band."""
     pixels, prior, most = [], [], max(FIT_PIXELS // len(bands), 1)
     for top, bottom in bands:
         planes = _planes(stack, filled, Box(0, top, target.shape[1], bottom - top))
@@ -141,7 +142,7 @@ def _solid(color: Tensor) -> Tensor:
 
 
 def _prior(planes: _Planes) -> Tensor:
-    """How likely each layer is to be seen (K, H, W): only inside its box; the background everywhere."""
+    """How likely each layer is to be seen (K, H, W), not normalised: only inside its box; the background everywhere."""
     through = _let_through(planes.alpha)
     seen = torch.cat([through[:1], (planes.alpha * through)[1:]])
     return (seen + UNEXPECTED) * torch.cat([torch.ones_like(through[:1]), planes.inside[1:]])
@@ -158,8 +159,8 @@ def _trust(planes: _Planes, target: Tensor) -> Tensor:
 def _take_apart(planes: _Planes, target: Tensor, colors: ColorModel) -> None:
     """Change `planes` in place so that they show `target` (H, W, 4), premultiplied; the last step moves colours alone."""
     trust = _trust(planes, target)
-    shares = segment(colors, target.permute(2, 0, 1), _prior(planes))
-    planes.alpha[1:] += (1 - trust) * (_alphas(shares, planes) - planes.alpha)[1:]
+    shares = segment(colors, target.permute(2, 0, 1), _prior(planes)) * target[..., 3]
+    planes.alpha += (1 - trust) * (_alphas(shares, planes) - planes.alpha)
     outline = (planes.alpha > TRANSPARENT) & (planes.alpha < OPAQUE)
     weight = torch.ones(len(shares), 1, 1)
     weight[0] = BACKGROUND_WEIGHT

@@ -25,7 +25,9 @@ OUTLINE_REACH = 2  # px from an outline's pixel to the colours on either side
 OUTLINE_TOLERANCE = 5e-4  # of squared colour differences
 CERTAIN, UNCERTAIN = 0.9, 0.5  # shares of neighbours between which their word counts more and more
 FLAT = 3e-3  # squared distance of two colours under which they cannot tell shares apart
-REACH = ALIKE_REACH + OUTLINE_REACH + 3  # px: no pixel's labels depend on anything farther away, but for the histograms
+UNMIX_REACH = 2  # px
+REACH = OUTLINE_REACH + ALIKE_REACH + UNMIX_REACH  # px: labels depend on nothing farther away, but for the histograms
+GOLDEN_RATIO = 0.5 * (5**0.5 - 1)
 
 
 class ColorModel(NamedTuple):
@@ -68,8 +70,11 @@ def segment(model: ColorModel, image: Tensor, prior: Tensor) -> Tensor:
 
 
 def thinned(rows: Tensor, most: int) -> Tensor:
-    """About `most` rows, evenly spread, if there are more; the odd step goes through all columns of an image of even width."""
-    return rows[:: -(-len(rows) // most) | 1]
+    """`most` rows, or all where there are no more: one out of every `most`-th part, at places that no image's width repeats."""
+    if len(rows) <= most:
+        return rows
+    number = torch.arange(most, dtype=torch.float64)
+    return rows[((number + (number * GOLDEN_RATIO).frac()) * len(rows) / most).long()]
 
 
 def _shares(weights: Tensor, dim: int = 0) -> Tensor:
@@ -123,7 +128,7 @@ def _opposites() -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 def _join_alike(shares: Tensor, image: Tensor, possible: Tensor) -> Tensor:
-    """Average over neighbours of alike colour (a bilateral filter of the shares, guided by the image)."""
+    """Average over neighbours of alike colour (a bilateral filter of the shares, guided by the image), `possible` or not."""
     color, share = _neighbours(image, ALIKE_REACH), _neighbours(shares, ALIKE_REACH)
     joined = torch.zeros_like(shares)
     offsets = range(-ALIKE_REACH, ALIKE_REACH + 1)
@@ -134,7 +139,10 @@ def _join_alike(shares: Tensor, image: Tensor, possible: Tensor) -> Tensor:
 
 
 def _unmix(shares: Tensor, image: Tensor, possible: Tensor) -> Tensor:
-    """Where two layers meet, the shares by which their colours next to the pixel mix to its own."""
+    """Where two layers meet, the shares by which their colours next to the pixel mix to its own.
+
+    They meet where both are there within 3 x 3 px and the share of each passes one half from one pixel to the next.
+    """
     inner = F.avg_pool2d(F.pad(shares[None], (1,) * 4, mode="replicate"), 3, 1)[0]  # (K, H, W): low at outlines
     weight = shares * inner.square()
     sums = _sum3(torch.cat([weight[:, None] * image, weight[:, None]], 1))  # (K, 5, H, W)
