@@ -79,6 +79,39 @@ def test_a_transparent_image_is_matched_with_its_transparency(truth):
     assert difference[..., 3].mean() < 1 and merged_psnr(composite(matched), composite(glass)) > 40
 
 
+@pytest.mark.parametrize(("shown", "guessed"), [(0, 255), (255, 0), (90, 255), (255, 90)])
+def test_the_backgrounds_alpha_is_that_of_the_image(truth, shown, guessed):
+    """A cut-out on nothing gives a transparent background, whatever the model thought, and the other way round."""
+    cut_out = stack_of(gradient(alpha=shown), *truth.layers[1:])
+    guess = replace(predicted(truth), layers=(Layer(gradient(guessed), 0, 0, ""), *predicted(truth).layers[1:]))
+    for layers in (cut_out.layers, cut_out.layers[:1]):
+        stack, image = replace(guess, layers=guess.layers[: len(layers)]), composite(replace(cut_out, layers=layers))
+        difference = np.abs(composite(match_image(stack, image)).astype(int) - image)
+        assert difference[..., 3].mean() < 1
+
+
+def test_a_layer_gets_what_the_model_missed(truth):
+    """Eyes in a face that the model left half transparent, in the face's own colour."""
+    background, low, high = truth.layers
+    face = low.pixels.copy()
+    face[10:16, 12:18, :3] = face[10:16, 24:30, :3] = (30, 30, 200)
+    missed = face.copy()
+    missed[9:17, 11:19] = missed[9:17, 23:31] = (230, 40, 40, 110)
+    image = composite(replace(truth, layers=(background, replace(low, pixels=face), high)))
+    matched = match_image(replace(truth, layers=(background, replace(low, pixels=missed), high)), image)
+    assert alpha_soft_iou(missed, face) < 0.95
+    assert alpha_soft_iou(matched.layers[1].pixels, face) > 0.98
+    assert layer_psnr(matched.layers[1].pixels, face) > 30
+
+
+def test_a_few_pixels_are_enough_to_know_the_colours(truth, monkeypatch):
+    image, guess = composite(truth), predicted(truth)
+    monkeypatch.setattr(refinement, "FIT_PIXELS", 500)
+    monkeypatch.setattr(refinement, "BAND_PIXELS", 7 * FRAME.width * 3)
+    low, true = match_image(guess, image).layers[1].pixels, truth.layers[1].pixels
+    assert alpha_soft_iou(low, true) > 0.93
+
+
 def test_what_lies_past_the_frame_stays(truth):
     guess = predicted(truth)
     high, matched = guess.layers[2], match_image(guess, composite(truth)).layers[2]
