@@ -58,7 +58,8 @@ class LayerSplitter(io.ComfyNode):
                 io.Boolean.Input(
                     "match_image",
                     default=True,
-                    tooltip="For a picture taken apart: outlines and colours become the picture's, so that together the layers show it.",
+                    tooltip="For a picture taken apart: outlines and colours become the picture's, so that together the layers "
+                    "show it.",
                 ),
             ],
             outputs=[
