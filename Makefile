@@ -14,7 +14,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TRAIN := $(BIN)/mrt train
 TRAIN_SIDE_BY_SIDE := $(BIN)/torchrun --nproc-per-node $(PROCESSES) -m -- mrt_core train
-SHARES := --shares .42 .32 .14 .12
+SHARES := --shares .45 .27 .16 .12
 # but the ablations, which take hours and a run folder
 BENCHMARKS := $(filter-out benchmarks/ablations.py,$(sort $(wildcard benchmarks/*.py)))
 
@@ -58,10 +58,9 @@ train: $(INSTALLED) ## train a model, e.g. make train ARGS="--help"
 tiny: $(INSTALLED) ## train the bundled checkpoint and its student from nothing; many hours on a CPU, goes on where it was
 	$(TRAIN) autoencoder --run $(RUN)
 	$(TRAIN) samples --run $(RUN)
-	test -e $(RUN)/text_encoder.safetensors || $(TRAIN) text --run $(RUN) --steps 800
-	$(TRAIN_SIDE_BY_SIDE) teacher --run $(RUN) --adamw --batch 16 --decay-share 0.45 $(SHARES)
-	$(TRAIN) bundle --run $(RUN) --image-steps 2 --cfg 2 -o $(RUN)/mrt-tiny.safetensors
-	$(TRAIN_SIDE_BY_SIDE) student --run $(RUN) $(SHARES)
+	$(TRAIN_SIDE_BY_SIDE) teacher --run $(RUN) --batch 16 --decay-share 0.4 $(SHARES)
+	$(TRAIN) bundle --run $(RUN) --sampling-steps 20 --image-steps 8 --cfg 2.5 --shift 3 -o $(RUN)/mrt-tiny.safetensors
+	$(TRAIN_SIDE_BY_SIDE) student --run $(RUN) --cfg 2.5 $(SHARES)
 	$(TRAIN) bundle-student --run $(RUN) -o $(RUN)/mrt-tiny-student.safetensors
 
 benchmark: $(INSTALLED) ## run every benchmark, one after the other

@@ -24,7 +24,7 @@ from .detection import INFO_KEY, TEXT_PREFIX, inspect_checkpoint, inspect_weight
 from .errors import MRTError
 from .files import save_atomically
 from .foreign_files import ZERO_TIMESTEP_MARKER
-from .text import SmallTextEncoder
+from .text import TextEmbeddings
 from .tokenizer import TOKENIZER_KEY
 from .transformer import MaskedRegionTransformer
 from .unfilled import UNFILLED
@@ -57,7 +57,7 @@ class Checkpoint:
 
     transformer: MaskedRegionTransformer
     autoencoder: Autoencoder | None
-    text_encoder: SmallTextEncoder | None
+    text_encoder: TextEmbeddings | None
     info: CheckpointInfo
 
 
@@ -111,7 +111,7 @@ def load_checkpoint(
     if parts.autoencoder:
         autoencoder = _assign(Autoencoder(info.autoencoder, device="meta"), parts.autoencoder)
     if info.text_encoder is not None:
-        text_encoder = _assign(SmallTextEncoder(info.text_encoder, parts.tokenizer, **meta), parts.text_encoder)
+        text_encoder = _assign(TextEmbeddings(info.text_encoder, parts.tokenizer, **meta), parts.text_encoder)
     return Checkpoint(transformer, autoencoder, text_encoder, info)
 
 

@@ -9,12 +9,13 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from .configs import AutoencoderConfig, SmallTextConfig, TransformerConfig
+from .configs import AutoencoderConfig, TextConfig, TransformerConfig
 from .errors import MRTError
 from .geometry import TOKEN_PX
 from .modes import REGION_MODES, Arrangement, Task
 
-VERSION = 1
+VERSION = 2
+READ_VERSIONS = (1, 2)  # of 1, those that bring no text encoder: it was another one then
 LARGEST_NUMBER = 2**24  # of any count, size or area: far above real ones, far below an overflow
 SOLVERS = ("euler", "renoise")
 CLEAN_TIMESTEPS = ("zero", "shared")
@@ -76,7 +77,7 @@ class CheckpointInfo:
 
     transformer: TransformerConfig
     autoencoder: AutoencoderConfig
-    text_encoder: SmallTextConfig | None = None
+    text_encoder: TextConfig | None = None
     student: bool = False
     tasks: tuple[Task, ...] = tuple(Task)
     grid: int = TOKEN_PX
@@ -98,8 +99,10 @@ class CheckpointInfo:
         axes_fit = sum(axes) == config.head_dim and all(axis > 0 and axis % 2 == 0 for axis in axes)
         _require(axes_fit, "rope_axes", axes, f"even and add up to head_dim, {config.head_dim}")
         _require(config.width <= LARGEST_NUMBER, "width", config.width, f"at most {LARGEST_NUMBER}")
-        heads_fit = text is None or text.width % text.num_heads == 0
-        _require(heads_fit, "text_encoder.num_heads", text and text.num_heads, f"a divisor of {text and text.width}")
+        width_fits = text is None or text.width == config.text_dim
+        _require(
+            width_fits, "text_encoder.width", text and text.width, f"the transformer's text_dim, {config.text_dim}"
+        )
         channels = self.autoencoder.in_channels, self.autoencoder.out_channels
         _require(set(channels) <= {3, 4}, "image channels", channels, "3 or 4 each")
         deviations = self.autoencoder.latent_std
@@ -128,11 +131,16 @@ class CheckpointInfo:
             raise MRTError("the checkpoint's metadata `mrt` is not JSON; download the file again") from error
         _require(isinstance(values, dict), "mrt", values, "a JSON object")
         version = values.pop("version", None)
-        _require(version == VERSION, "version", version, str(VERSION))
+        _require(version in READ_VERSIONS, "version", version, f"one of {', '.join(map(str, READ_VERSIONS))}")
+        if version == 1 and values.get("text_encoder") is not None:
+            raise MRTError(
+                "the checkpoint was trained with the text encoder of an earlier version of this package, which is read no "
+                "more; use the mrt-tiny that comes with this version, or train anew with `mrt train`"
+            )
         for name in ("transformer", "autoencoder"):
             _require(name in values, name, None, "there with its sizes")
         sections = {"transformer": TransformerConfig, "autoencoder": AutoencoderConfig, "sampling": Sampling}
-        optional = {"text_encoder": SmallTextConfig, "image_sampling": Sampling}
+        optional = {"text_encoder": TextConfig, "image_sampling": Sampling}
         sections |= {name: section for name, section in optional.items() if values.get(name) is not None}
         for name, section in sections.items():
             if name in values:

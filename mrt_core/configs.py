@@ -51,11 +51,10 @@ class AutoencoderConfig:
 
 
 @dataclass(frozen=True)
-class SmallTextConfig:
-    """Sizes of the small text encoder; longer prompts are read in pieces of at most `max_tokens`."""
+class TextConfig:
+    """Sizes of a small model's text embeddings: tokens, width, and positions in a caption, of which the last serves all
+    that follow."""
 
     vocabulary: int = 2048
-    width: int = 192
-    num_layers: int = 2
-    num_heads: int = 4
-    max_tokens: int = 192
+    width: int = 256
+    positions: int = 64

@@ -12,7 +12,7 @@ from .configs import (
     MLP_RATIO,
     TIME_CHANNELS,
     AutoencoderConfig,
-    SmallTextConfig,
+    TextConfig,
     TransformerConfig,
 )
 
@@ -32,8 +32,8 @@ def transformer_layers(config: TransformerConfig) -> dict[str, Layer]:
     return _by_name(_transformer(config))
 
 
-def text_encoder_layers(config: SmallTextConfig) -> dict[str, Layer]:
-    """The layers of a `SmallTextEncoder` by name, in the order of its state dict."""
+def text_encoder_layers(config: TextConfig) -> dict[str, Layer]:
+    """The layers of a `TextEmbeddings` by name, in the order of its state dict."""
     return _by_name(_text_encoder(config))
 
 
@@ -61,10 +61,6 @@ def _convolution(name: str, inputs: int, outputs: int, side: int) -> Layer:
 
 def _embedding(name: str, rows: int, width: int) -> Layer:
     return Layer(name, False, {"weight": (rows, width)})
-
-
-def _layer_norm(name: str, width: int) -> Layer:
-    return Layer(name, False, {"weight": (width,), "bias": (width,)})
 
 
 def _rms_norm(name: str, width: int) -> Layer:
@@ -104,19 +100,9 @@ def _transformer_block(block: str, width: int, head_dim: int) -> Iterator[Layer]
         yield _linear(f"{block}{stream}_mlp.net.2", MLP_RATIO * width, width)
 
 
-def _text_encoder(config: SmallTextConfig) -> Iterator[Layer]:
-    width = config.width
-    yield _embedding("tokens", config.vocabulary, width)
-    yield _embedding("positions", config.max_tokens, width)
-    for number in range(config.num_layers):
-        block = f"blocks.{number}."
-        yield _layer_norm(f"{block}norm1", width)
-        yield _linear(f"{block}qkv", width, 3 * width)
-        yield _linear(f"{block}out", width, width)
-        yield _layer_norm(f"{block}norm2", width)
-        yield _linear(f"{block}up", width, 4 * width)
-        yield _linear(f"{block}down", 4 * width, width)
-    yield _layer_norm("norm", width)
+def _text_encoder(config: TextConfig) -> Iterator[Layer]:
+    yield _embedding("tokens", config.vocabulary, config.width)
+    yield _embedding("positions", config.positions, config.width)
 
 
 def _autoencoder(config: AutoencoderConfig) -> Iterator[Layer]:

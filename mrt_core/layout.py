@@ -73,3 +73,9 @@ def layer_prompt(regions: Iterable[Region]) -> str:
     The spaces inside the tags keep the tokens stable (spec 1.7); a region without a caption gives "<layer> </layer>".
     """
     return " ".join(" ".join(filter(None, ["<layer>", region.caption.strip(), "</layer>"])) for region in regions)
+
+
+def background_prompt(background: Region) -> str:
+    """ "<background> caption </background>", or nothing for a background without a caption."""
+    caption = background.caption.strip()
+    return f"<background> {caption} </background>" if caption else ""

@@ -112,14 +112,14 @@ class Pipeline:
     def text_to_layers(
         self, layout: Layout, prompt: str | None = None, options: SamplingOptions = SamplingOptions()
     ) -> list[LayerStack]:
-        """Make every layer of `layout` and its background from text; the default prompt is the layout's caption."""
+        """Make every layer of `layout` and its background from text; the default prompt has all its captions."""
         return self.run(text_to_layers_request(layout, prompt), options)
 
     def image_to_layers(
         self, image: np.ndarray, layout: Layout, prompt: str | None = None, options: SamplingOptions = SamplingOptions()
     ) -> list[LayerStack]:
         """Take an image (height, width, 3 or 4) uint8 of the frame's size apart into the layers of `layout`."""
-        return self.run(image_to_layers_request(image, layout, prompt), options)
+        return self.run(image_to_layers_request(image, layout, prompt, self.info.arrangement), options)
 
     def add_layers(
         self,
@@ -220,7 +220,7 @@ class Pipeline:
     def _batch(self, sample: SampleLayout, prompts: Sequence[str]) -> PackedBatch:
         home, dtype = self.placement.device, self._dtype
         states = [state.to(home, dtype) for state in self.text_encoder.encode_prompts(prompts)]
-        return pack_samples([sample] * len(prompts), states, self.text_encoder.caption_indices(prompts))
+        return pack_samples([sample] * len(prompts), states, self.text_encoder.anchors(prompts))
 
     def _denoiser(
         self, tokens: Tensor, batch: PackedBatch, table: ModulationTable, blocks: Iterable[Block]

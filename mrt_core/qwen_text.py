@@ -67,7 +67,7 @@ class QwenTextEncoder:
             states.append(hidden[0, self.dropped :])
         return states
 
-    def caption_indices(self, prompts: Sequence[str]) -> None:
+    def anchors(self, prompts: Sequence[str]) -> None:
         """None: Qwen-Image's text stands apart from the layers."""
 
 

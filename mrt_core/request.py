@@ -62,7 +62,9 @@ def text_to_layers_request(layout: Layout, prompt: str | None = None) -> Request
     return Request(Task.TEXT_TO_LAYERS, layout, LayerStack(layout.frame, ()), prompt)
 
 
-def image_to_layers_request(image: np.ndarray, layout: Layout, prompt: str | None = None) -> Request:
+def image_to_layers_request(
+    image: np.ndarray, layout: Layout, prompt: str | None = None, arrangement: Arrangement = Arrangement.MRT
+) -> Request:
     """Take an image (height, width, 3 or 4) uint8 of the frame's size apart; raises MRTError for another size."""
     height, width = image.shape[:2]
     if (width, height) != tuple(layout.frame):
@@ -73,8 +75,9 @@ def image_to_layers_request(image: np.ndarray, layout: Layout, prompt: str | Non
     opaque = np.full((height, width, 1), 255, np.uint8)
     pixels = image if image.shape[2] == 4 else np.concatenate([image, opaque], axis=2)
     stack = LayerStack(layout.frame, (Layer(pixels, 0, 0, "Image"),))
-    prompt = default_prompt(Task.IMAGE_TO_LAYERS, layout) if prompt is None else prompt
-    return Request(Task.IMAGE_TO_LAYERS, layout, stack, prompt)
+    if prompt is None:
+        prompt = default_prompt(Task.IMAGE_TO_LAYERS, layout, arrangement=arrangement)
+    return Request(Task.IMAGE_TO_LAYERS, layout, stack, prompt, arrangement=arrangement)
 
 
 def add_layers_request(stack: LayerStack, additions: Mapping[int, Region], prompt: str | None = None) -> Request:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def rotation_angles(positions: Tensor, axes: tuple[int, ...], theta: float) -> Tensor:
-    """Angles (N, sum(axes) / 2) in fp32 for integer positions (N, len(axes)); `axes` are the head dimensions per axis."""
+    """Angles (N, sum(axes) / 2) in fp32 for positions (N, len(axes)), whole or not; `axes` are the head dimensions per axis."""
     columns = []
     for axis, dimensions in enumerate(axes):
         exponents = torch.arange(0, dimensions, 2, dtype=torch.float32, device=positions.device) / dimensions

@@ -72,34 +72,50 @@ def text_start(slots: Sequence[Slot], canvas_rows: int, canvas_cols: int) -> int
     return max(canvas_rows // 2, canvas_cols // 2, layers)
 
 
-def text_positions(sample: "SampleLayout", count: int, captions: Tensor | None = None) -> Tensor:
-    """Positions (count, 3) of a sample's text: one after another on all axes, from `text_start` on (spec 1.6).
+NO_CAPTION = -1  # of text that stands in no layer's caption
+BOX_CENTRE = -1.0  # of tokens that stand at the centre of their box
 
-    With `captions`, the index (count,) of the layer caption that each token belongs to or a negative number, text stands
-    where what it describes lies: the n-th caption's tokens at the centre of the n-th layer that is made, all other text at
-    the centre of the background. So a region finds its caption by its place.
+
+class TextAnchors(NamedTuple):
+    """What the T tokens of a prompt stand beside.
+
+    `caption` (T,): the `<layer> caption </layer>` that a token belongs to, counted from 0, or NO_CAPTION. `along` (T,) fp32:
+    its place along the width of that layer's box in 0..1, or BOX_CENTRE.
+    """
+
+    caption: Tensor
+    along: Tensor
+
+
+def text_positions(sample: "SampleLayout", count: int, anchors: TextAnchors | None = None) -> Tensor:
+    """Positions (count, 3) fp32 of a sample's text: one after another on all axes, from `text_start` on (spec 1.6).
+
+    With `anchors`, text stands where what it describes lies: the n-th caption's tokens in the box of the n-th layer that is
+    made, all other text in the background's; at its centre, or in its middle row at their place along it. So a region finds
+    its caption, and a letter of it its strokes, by their place.
     """
     start = text_start(sample.slots, sample.canvas_rows, sample.canvas_cols)
-    positions = torch.arange(start, start + count)[:, None].repeat(1, 3)
-    if captions is None:
+    positions = torch.arange(start, start + count, dtype=torch.float32)[:, None].repeat(1, 3)
+    if anchors is None:
         return positions
-    centres = torch.tensor(
-        [_centre_position(slot, sample.canvas_rows, sample.canvas_cols) for slot in captioned_slots(sample)]
-    )
-    described = captions.clamp(min=-1) + 1  # among the centres; a prompt may have more captions than there are layers
-    known = described < len(centres)
-    return torch.where(known[:, None], centres[described.where(known, 0)], positions)
+    slots = captioned_slots(sample)
+    described = (
+        anchors.caption.clamp(min=NO_CAPTION) + 1
+    )  # among the slots; a prompt may have more captions than there are
+    known = described < len(slots)
+    described = described.where(known, 0)
+    first = torch.tensor([_first_position(slot, sample.canvas_rows, sample.canvas_cols) for slot in slots])[described]
+    rows, cols = torch.tensor([(slot.box.rows, slot.box.cols) for slot in slots])[described].unbind(1)
+    layer, top, left = first.unbind(1)
+    col = torch.where(anchors.along < 0, cols // 2, anchors.along * cols - 0.5)
+    anchored = torch.stack([layer, top + rows // 2, left + col], dim=1)
+    return torch.where(known[:, None], anchored, positions)
 
 
 def captioned_slots(sample: "SampleLayout") -> list[Slot]:
     """What a prompt describes: the background, then every layer that is made, bottom to top."""
     background = next(slot for slot in sample.slots if slot.role is Role.BACKGROUND)
     return [background, *(slot for slot in sample.slots if slot.role is Role.LAYER and not slot.clean)]
-
-
-def _centre_position(slot: Slot, canvas_rows: int, canvas_cols: int) -> tuple[int, int, int]:
-    layer, top, left = _first_position(slot, canvas_rows, canvas_cols)
-    return layer, top + slot.box.rows // 2, left + slot.box.cols // 2
 
 
 class SampleLayout(NamedTuple):
@@ -128,7 +144,7 @@ class PackedBatch:
     condition: Tensor  # (N,) bool: tokens that get the condition-token embedding
     lengths: tuple[int, ...]  # image tokens per sample
     text: Tensor  # (M, text width): text states
-    text_positions: Tensor  # (M, 3) int
+    text_positions: Tensor  # (M, 3) fp32: letters stand between the columns of tokens
     text_lengths: tuple[int, ...]  # text tokens per sample
 
     def sample_of_token(self) -> Tensor:
@@ -146,20 +162,20 @@ def _repeat_index(lengths: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def pack_samples(
-    samples: Sequence[SampleLayout], text: Sequence[Tensor], captions: Sequence[Tensor] | None = None
+    samples: Sequence[SampleLayout], text: Sequence[Tensor], anchors: Sequence[TextAnchors] | None = None
 ) -> PackedBatch:
     """Pack samples with their text states, each (T_i, text width), in order; everything lies on the text's device.
 
-    `captions` may say which layer's caption each text token belongs to, (T_i,) per sample; see `text_positions`.
+    `anchors` may say, per sample, what each text token stands beside; see `text_positions`.
     """
     device = text[0].device
     positions, clean, condition, places = [], [], [], []
-    for sample, states, caption in zip(samples, text, captions or [None] * len(text), strict=True):
+    for sample, states, beside in zip(samples, text, anchors or [None] * len(text), strict=True):
         rows, cols = sample.canvas_rows, sample.canvas_cols
         positions += [slot_positions(slot, rows, cols) for slot in sample.slots]
         clean.append(sample.expand([slot.clean for slot in sample.slots]))
         condition.append(sample.expand([slot.role is Role.CONDITION for slot in sample.slots]))
-        places.append(text_positions(sample, len(states), caption))
+        places.append(text_positions(sample, len(states), beside))
     return PackedBatch(
         positions=torch.cat(positions).to(device),
         clean=torch.cat(clean).to(device),

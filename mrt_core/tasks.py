@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from .errors import MRTError
 from .geometry import Box, TokenBox, frame_box, token_box
-from .layout import Layout, layer_prompt
+from .layout import Layout, background_prompt, layer_prompt
 from .modes import Arrangement, Task
 from .sequence import Role, SampleLayout, Slot
 
@@ -88,32 +88,34 @@ def plan(
     return add_layers(layout, targets) if task is Task.ADD_LAYERS else restyle_layers(layout, targets)
 
 
-def default_prompt(task: Task, layout: Layout, targets: Collection[int] = ()) -> str:
+def default_prompt(
+    task: Task, layout: Layout, targets: Collection[int] = (), arrangement: Arrangement = Arrangement.MRT
+) -> str:
     """The prompt of a task when the user gives none, in the forms that training prompts have.
 
-    Text to layers: every layer's caption in its tags, then the whole. Image to layers: the whole. Adding: the targets'
-    captions in tags. Restyling: a fixed one. A layout without a caption of its own is described by its regions' captions.
+    What is made is described by all captions that there are: text and image to layers by `layered_prompt`, adding by the
+    targets' captions in their tags. Restyling has a fixed prompt. Qwen-Image-Layered, which knows no tags, gets a sentence.
     """
     if task is Task.RESTYLE_LAYERS:
         return HARMONIZE
     if task is Task.ADD_LAYERS:
         return layer_prompt(region for index, region in enumerate(layout.regions) if index in targets)
-    if task is Task.TEXT_TO_LAYERS and any(region.caption for region in layout.regions):
-        return layered_prompt(layout)
-    return layout.caption or _describe(layout) or EMPTY_PROMPT
+    if arrangement is Arrangement.QWEN_IMAGE_LAYERED:
+        return layout.caption or describe(layout) or EMPTY_PROMPT
+    return layered_prompt(layout) or EMPTY_PROMPT
 
 
 def layered_prompt(layout: Layout) -> str:
-    """Every layer's caption in its tags, in layer order, then the caption of the whole.
+    """Every layer's caption in its tags, in layer order, then the background's in its own, then the caption of the whole.
 
-    Without one, the regions' captions describe the whole, if the background has one too; the layers' are in the tags.
+    Tags are left out where nothing stands in them: the background's without a caption, the layers' where none has one.
     """
-    whole = layout.caption or (_describe(layout) if layout.background_region.caption else "")
-    return " ".join(filter(None, [layer_prompt(layout.regions), whole]))
+    layers = layer_prompt(layout.regions) if any(region.caption.strip() for region in layout.regions) else ""
+    return " ".join(filter(None, [layers, background_prompt(layout.background_region), layout.caption.strip()]))
 
 
-def _describe(layout: Layout) -> str:
-    """The regions' captions as one: "a, b and c on d"."""
+def describe(layout: Layout) -> str:
+    """The regions' captions as one sentence: "a, b and c on d"; empty where there are none."""
     parts = [region.caption for region in layout.regions if region.caption]
     foreground = " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
     return " on ".join(filter(None, [foreground, layout.background_region.caption]))

@@ -1,23 +1,25 @@
-"""The small text encoder of the bundled checkpoint: a byte-level BPE and a bidirectional transformer.
+"""The text of small models: token embeddings that are trained with the transformer, and where each token stands.
 
-Byte-level BPE accepts any script. The encoder is trained before the transformer that reads it (`training.text`).
+There is no encoder. A text state is the layer norm of a token's embedding plus that of its position in its caption; what
+words mean together is left to the transformer's own text stream. Captions stand apart by their places on the canvas
+(`sequence.text_positions`), so a model of a few million parameters need not learn which layer a word belongs to.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 
-from .configs import SmallTextConfig
-from .tokenizer import END
+from .configs import TextConfig
+from .sequence import BOX_CENTRE, NO_CAPTION, TextAnchors
+from .tokenizer import CLOSING_TAGS, END, OPENING_TAGS
 
 LAYER_CAPTION = re.compile("<layer>.*?</layer>", re.DOTALL)
-NO_CAPTION = -1
+QUOTED = re.compile('"([^"<]*)"')
 
 
 class TextEncoder(Protocol):
@@ -28,79 +30,61 @@ class TextEncoder(Protocol):
 
     def encode_prompts(self, prompts: Sequence[str]) -> list[Tensor]: ...
 
-    def caption_indices(self, prompts: Sequence[str]) -> list[Tensor] | None:
-        """Per prompt, which `<layer> caption </layer>` each token belongs to (tokens,), counted from 0, or NO_CAPTION.
-
-        None: the model was trained with text that stands apart from the layers, as Qwen-Image's does.
-        """
+    def anchors(self, prompts: Sequence[str]) -> list[TextAnchors] | None:
+        """Where the tokens of each prompt stand; None: apart from the layers, one after another, as Qwen-Image's do."""
 
 
-class TextBlock(nn.Module):
-    """Pre-norm self-attention and MLP."""
+class TextEmbeddings(nn.Module):
+    """Embeddings of tokens and of their positions in a caption; `tokenizer` belongs to the weights."""
 
-    def __init__(self, config: SmallTextConfig, operations, **factory):
-        super().__init__()
-        width, self.heads = config.width, config.num_heads
-        self.norm1 = operations.LayerNorm(width, **factory)
-        self.qkv = operations.Linear(width, 3 * width, **factory)
-        self.out = operations.Linear(width, width, **factory)
-        self.norm2 = operations.LayerNorm(width, **factory)
-        self.up = operations.Linear(width, 4 * width, **factory)
-        self.down = operations.Linear(4 * width, width, **factory)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # (B, T, width), (B, 1, 1, T) True = token
-        q, k, v = (
-            self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        )  # (B, heads, T, dim)
-        scores = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(~mask, -torch.inf)  # (B, heads, T, T)
-        attended = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)
-        x = x + self.out(attended)
-        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
-
-
-class SmallTextEncoder(nn.Module):
-    """Token and position embeddings, then a few bidirectional blocks; `tokenizer` belongs to the weights."""
-
-    def __init__(self, config: SmallTextConfig, tokenizer: Tokenizer, dtype=None, device=None, operations=nn):
+    def __init__(self, config: TextConfig, tokenizer: Tokenizer, dtype=None, device=None, operations=nn):
         super().__init__()
         factory = {"dtype": dtype, "device": device}
         self.config, self.tokenizer = config, tokenizer
         self.tokens = operations.Embedding(config.vocabulary, config.width, **factory)
-        self.positions = operations.Embedding(config.max_tokens, config.width, **factory)
-        self.blocks = nn.ModuleList([TextBlock(config, operations, **factory) for _ in range(config.num_layers)])
-        self.norm = operations.LayerNorm(config.width, **factory)
+        self.positions = operations.Embedding(config.positions, config.width, **factory)
 
     def tokenize(self, prompt: str) -> list[int]:
         """Token ids of one prompt, closed by END."""
-        return [*self.tokenizer.encode(prompt.strip()).ids, self.tokenizer.token_to_id(END)]
-
-    def caption_indices(self, prompts: Sequence[str]) -> list[Tensor]:
-        """Which layer caption each token of each prompt belongs to (see `TextEncoder`)."""
-        return [self._caption_index(prompt.strip()) for prompt in prompts]
-
-    def _caption_index(self, prompt: str) -> Tensor:
-        # not their starts: a token takes the blank before it along
-        ends = torch.tensor([end for _, end in self.tokenizer.encode(prompt).offsets], dtype=torch.long)
-        index = torch.full((len(ends) + 1,), NO_CAPTION)  # END belongs to none
-        for number, match in enumerate(LAYER_CAPTION.finditer(prompt)):
-            index[:-1][(ends > match.start()) & (ends <= match.end())] = number
-        return index
+        return [*self._encoding(prompt).ids, self.tokenizer.token_to_id(END)]
 
     def encode_prompts(self, prompts: Sequence[str]) -> list[Tensor]:
-        """Text states, one (tokens, width) per prompt; tokens see those of their own piece of a long prompt."""
-        rows = [torch.tensor(self.tokenize(prompt)) for prompt in prompts]
-        pieces = [row.tensor_split(math.ceil(len(row) / self.config.max_tokens)) for row in rows]
-        states = iter(self._encode([piece for few in pieces for piece in few]))
-        return [torch.cat([next(states) for _ in few]) for few in pieces]
+        """Text states, one (tokens, width) per prompt."""
+        return [self._states(self.tokenize(prompt)) for prompt in prompts]
 
-    def _encode(self, rows: Sequence[Tensor]) -> list[Tensor]:
-        """The states (T, width) of rows of at most `max_tokens` ids (T,)."""
+    def anchors(self, prompts: Sequence[str]) -> list[TextAnchors]:
+        """Where the tokens of each prompt stand: with their caption, the characters of quoted text each at its own place."""
+        return [self._anchors(prompt) for prompt in prompts]
+
+    def caption_positions(self, ids: Sequence[int]) -> list[int]:
+        """The position of every token in its caption: 0 at an opening tag and after a closing one, at most the last known."""
+        opening, closing = ({self.tokenizer.token_to_id(tag) for tag in tags} for tags in (OPENING_TAGS, CLOSING_TAGS))
+        positions, following = [], 0
+        for token in ids:
+            position = 0 if token in opening else following
+            positions.append(min(position, self.config.positions - 1))
+            following = 0 if token in closing else position + 1
+        return positions
+
+    def _states(self, ids: list[int]) -> Tensor:
         device = self.tokens.weight.device
-        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)  # (B, T)
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        index = torch.arange(ids.shape[1], device=device)
-        mask = (index < lengths[:, None])[:, None, None]  # (B, 1, 1, T)
-        x = self.tokens(ids) + self.positions(index)
-        for block in self.blocks:
-            x = block(x, mask)
-        return [states[: len(row)] for states, row in zip(self.norm(x), rows, strict=True)]
+        tokens, positions = (torch.tensor(row, device=device) for row in (ids, self.caption_positions(ids)))
+        embedded = self.tokens(tokens) + self.positions(positions)  # (T, width)
+        return F.layer_norm(embedded, (self.config.width,), eps=1e-5)
+
+    def _encoding(self, prompt: str) -> Encoding:
+        return self.tokenizer.encode(prompt.strip())
+
+    def _anchors(self, prompt: str) -> TextAnchors:
+        # a token takes the blank before it along, so its end says where it belongs; END belongs to no caption
+        spans = torch.tensor([*self._encoding(prompt).offsets, (0, 0)], dtype=torch.float32)
+        starts, ends = spans.unbind(1)
+        caption = torch.full((len(spans),), NO_CAPTION)
+        along = torch.full((len(spans),), BOX_CENTRE)
+        for number, match in enumerate(LAYER_CAPTION.finditer(prompt.strip())):
+            caption[(ends > match.start()) & (ends <= match.end())] = number
+        for match in QUOTED.finditer(prompt.strip()):
+            first, last = match.span(1)
+            quoted = (starts >= first) & (ends <= last) & (ends > starts)
+            along[quoted] = ((starts + ends)[quoted] / 2 - first) / (last - first)
+        return TextAnchors(caption, along)

@@ -1,7 +1,7 @@
 """The Masked Region Transformer as a first-class ComfyUI MODEL.
 
-LATENT is nested: stream i is slot i, each (B, 16, 1, h, w). Which slots they are, and which caption each text token
-belongs to, travels in the conditioning under SLOTS and CAPTIONS: a model sees nothing else of the LATENT that a sampler
+LATENT is nested: stream i is slot i, each (B, 16, 1, h, w). Which slots they are, and what each text token stands
+beside, travels in the conditioning under SLOTS and ANCHORS: a model sees nothing else of the LATENT that a sampler
 gets. Slots that are clean stay as they are through the noise mask, and are modulated as noise level 0.
 """
 
@@ -29,14 +29,14 @@ from ..mrt_core.configs import AutoencoderConfig, TransformerConfig
 from ..mrt_core.errors import MRTError
 from ..mrt_core.request import slot_latent_shape
 from ..mrt_core.schedule import BASE_TOKENS
-from ..mrt_core.sequence import PackedBatch, SampleLayout, pack_samples, patchify, unpatchify
+from ..mrt_core.sequence import PackedBatch, SampleLayout, TextAnchors, pack_samples, patchify, unpatchify
 from ..mrt_core.transformer import MaskedRegionTransformer
 from ..mrt_core.unfilled import UNFILLED
 from .quantised_weights import MIXED_OPERATIONS, GGUFOperations, gguf_state, is_gguf, mixed_state
 
 log = logging.getLogger(__name__)
 
-SLOTS, CAPTIONS = "mrt_slots", "mrt_captions"  # keys of a conditioning's options
+SLOTS, ANCHORS = "mrt_slots", "mrt_anchors"  # keys of a conditioning's options
 ACTIVATIONS_PER_TOKEN = 24  # values of the transformer's width that one token needs at the widest place, in fp32
 
 
@@ -59,10 +59,10 @@ class RegionDiffusionModel(MaskedRegionTransformer):
         return executor.execute(x, timestep, context, transformer_options, **kwargs)
 
     def _forward(
-        self, x, timestep, context, transformer_options, mrt_slots=None, mrt_captions=None, denoise_mask=None, **_
+        self, x, timestep, context, transformer_options, mrt_slots=None, mrt_anchors=None, denoise_mask=None, **_
     ) -> list[Tensor]:
         tokens = torch.cat([patchify(latent[:, :, 0]) for latent in x], dim=1)  # (B, N, 64)
-        batch = self._pack(mrt_slots, mrt_captions, context)
+        batch = self._pack(mrt_slots, mrt_anchors, context)
         if denoise_mask is not None:
             batch = replace(batch, clean=batch.clean | _kept(denoise_mask, x))
 
@@ -80,12 +80,12 @@ class RegionDiffusionModel(MaskedRegionTransformer):
             for piece, slot in zip(pieces, slots, strict=True)
         ]
 
-    def _pack(self, sample: SampleLayout, captions: tuple[int, ...] | None, context: Tensor) -> PackedBatch:
+    def _pack(self, sample: SampleLayout, anchors: TextAnchors | None, context: Tensor) -> PackedBatch:
         """The packed batch of one layout repeated for every sample, remembered from the step before."""
-        key = (sample, captions, context.shape, context.device)
+        key = (sample, anchors, context.shape, context.device)
         if self._packed is None or self._packed[0] != key:
-            index = None if captions is None else [torch.tensor(captions)] * len(context)
-            self._packed = key, pack_samples([sample] * len(context), list(context), index)
+            each = None if anchors is None else [TextAnchors(*map(torch.tensor, anchors))] * len(context)
+            self._packed = key, pack_samples([sample] * len(context), list(context), each)
         return replace(self._packed[1], text=context.flatten(0, 1))
 
 
@@ -136,7 +136,7 @@ class MRTModel(comfy.model_base.QwenImage):
         _check_slots(slots, shapes)
         out["latent_shapes"] = comfy.conds.CONDConstant(shapes)
         out[SLOTS] = comfy.conds.CONDConstant(slots)
-        out[CAPTIONS] = comfy.conds.CONDConstant(kwargs.get(CAPTIONS))
+        out[ANCHORS] = comfy.conds.CONDConstant(kwargs.get(ANCHORS))
         if kwargs.get("denoise_mask") is not None:
             out["denoise_mask"] = comfy.conds.CONDRegular(kwargs["denoise_mask"])
         return out

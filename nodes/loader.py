@@ -4,6 +4,7 @@ import torch
 from comfy_api.latest import io
 
 from ..mrt_core.checkpoint import read_parts
+from ..mrt_core.errors import MRTError
 from ..mrt_core.preview import fit_preview_colors
 from .autoencoder import load_vae, region_codec
 from .checkpoint_files import checkpoint_names, checkpoint_path
@@ -53,6 +54,15 @@ class LoadModel(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, model_name: str) -> bool | str:
+        """Whether there is such a checkpoint, in our words: ComfyUI's own would list every file there is."""
+        try:
+            checkpoint_path(model_name)
+        except MRTError as error:
+            return str(error)
+        return True
 
     @classmethod
     def execute(cls, model_name: str, weight_dtype: str = "default") -> io.NodeOutput:

@@ -1,4 +1,4 @@
-"""The small text encoder of a bundled checkpoint as a ComfyUI CLIP, for the stock text nodes."""
+"""The text embeddings of a small checkpoint as a ComfyUI CLIP, for the stock text nodes."""
 
 import comfy.ops
 import comfy.sd
@@ -7,9 +7,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from ..mrt_core.configs import SmallTextConfig
-from ..mrt_core.text import SmallTextEncoder
-from .diffusion_model import CAPTIONS
+from ..mrt_core.configs import TextConfig
+from ..mrt_core.sequence import TextAnchors
+from ..mrt_core.text import TextEmbeddings
+from .diffusion_model import ANCHORS
 
 
 class PromptText:
@@ -27,8 +28,8 @@ class PromptText:
         return {}
 
 
-def load_text_encoder(config: SmallTextConfig, tokenizer: Tokenizer, state: dict[str, Tensor]) -> comfy.sd.CLIP:
-    """The CLIP of a checkpoint's text encoder weights; it computes in fp32, being small."""
+def load_text_encoder(config: TextConfig, tokenizer: Tokenizer, state: dict[str, Tensor]) -> comfy.sd.CLIP:
+    """The CLIP of a checkpoint's text embeddings; they stay in fp32, being small."""
 
     class TextModel(torch.nn.Module):
         """ComfyUI's text model around the encoder; its one sub-module gives the keys that LoRAs are found by."""
@@ -36,7 +37,7 @@ def load_text_encoder(config: SmallTextConfig, tokenizer: Tokenizer, state: dict
         def __init__(self, dtype=None, device=None, model_options=None):
             super().__init__()
             operations = comfy.ops.disable_weight_init
-            self.transformer = SmallTextEncoder(config, tokenizer, dtype, device, operations)
+            self.transformer = TextEmbeddings(config, tokenizer, dtype, device, operations)
             self.dtypes = {dtype}
 
         def set_clip_options(self, options: dict) -> None:
@@ -46,11 +47,11 @@ def load_text_encoder(config: SmallTextConfig, tokenizer: Tokenizer, state: dict
             pass
 
         def encode_token_weights(self, tokens: dict[str, list[str]]) -> tuple[Tensor, None, dict]:
-            """Text states (1, T, width), no pooled output, and the caption index of every token."""
+            """Text states (1, T, width), no pooled output, and what every token stands beside, as `TextAnchors` of tuples."""
             prompts = tokens["mrt"]
             states = self.transformer.encode_prompts(prompts)[0][None]
-            captions = self.transformer.caption_indices(prompts)[0]
-            return states, None, {CAPTIONS: tuple(captions.tolist())}
+            anchors = self.transformer.anchors(prompts)[0]
+            return states, None, {ANCHORS: TextAnchors(*(tuple(column.tolist()) for column in anchors))}
 
         def load_sd(self, state: dict[str, Tensor]):
             return self.transformer.load_state_dict(state, strict=False)

@@ -8,11 +8,11 @@ import torch
 
 from mrt_core.autoencoder import Autoencoder
 from mrt_core.checkpoint import Checkpoint, CheckpointInfo, Sampling
-from mrt_core.configs import AutoencoderConfig, SmallTextConfig, TransformerConfig
+from mrt_core.configs import AutoencoderConfig, TextConfig, TransformerConfig
 from mrt_core.geometry import Box, Size
 from mrt_core.layers import Layer, LayerStack
 from mrt_core.layout import Layout, Region
-from mrt_core.text import SmallTextEncoder
+from mrt_core.text import TextEmbeddings
 from mrt_core.tokenizer import train_tokenizer
 from mrt_core.transformer import MaskedRegionTransformer
 
@@ -70,8 +70,8 @@ def tokenizer():
 def checkpoint(autoencoder, tokenizer) -> Checkpoint:
     """Transformer, autoencoder and text encoder, all random; two steps with guidance by default."""
     transformer = random_transformer()
-    text_config = SmallTextConfig(tokenizer.get_vocab_size(), TRANSFORMER.text_dim, 1, 2, max_tokens=32)
-    text_encoder = SmallTextEncoder(text_config, tokenizer).eval().requires_grad_(False)
+    text_config = TextConfig(tokenizer.get_vocab_size(), TRANSFORMER.text_dim, positions=32)
+    text_encoder = TextEmbeddings(text_config, tokenizer).eval().requires_grad_(False)
     info = CheckpointInfo(
         TRANSFORMER, autoencoder.config, text_config, frame_area=64 * 64, sampling=Sampling(steps=2, cfg=2.0)
     )

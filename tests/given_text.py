@@ -15,5 +15,5 @@ class GivenText(torch.nn.Module):
     def encode_prompts(self, prompts: Sequence[str]) -> list[torch.Tensor]:
         return [self.states[prompt] for prompt in prompts]
 
-    def caption_indices(self, prompts: Sequence[str]) -> None:
+    def anchors(self, prompts: Sequence[str]) -> None:
         return None

@@ -4,9 +4,9 @@ import pytest
 from torch import nn
 
 from mrt_core.autoencoder import Autoencoder
-from mrt_core.configs import AutoencoderConfig, SmallTextConfig, TransformerConfig
+from mrt_core.configs import AutoencoderConfig, TextConfig, TransformerConfig
 from mrt_core.layer_shapes import autoencoder_layers, tensor_shapes, text_encoder_layers, transformer_layers
-from mrt_core.text import SmallTextEncoder
+from mrt_core.text import TextEmbeddings
 from mrt_core.transformer import MaskedRegionTransformer
 from mrt_core.unfilled import UNFILLED
 
@@ -25,7 +25,7 @@ AUTOENCODERS = [
     AutoencoderConfig(4, 3, 4),
     AutoencoderConfig(6, 4, 3),
 ]
-TEXT = SmallTextConfig(vocabulary=50, width=12, num_layers=3, num_heads=2, max_tokens=7)
+TEXT = TextConfig(vocabulary=50, width=12, positions=7)
 
 
 def shapes_of(module: nn.Module) -> list:
@@ -53,6 +53,6 @@ def test_autoencoders(config):
     require_same(autoencoder_layers(config), Autoencoder(config, device="meta"))
 
 
-@pytest.mark.parametrize("config", [SmallTextConfig(), TEXT], ids=["default", "uneven"])
-def test_the_small_text_encoder(config):
-    require_same(text_encoder_layers(config), SmallTextEncoder(config, None, device="meta", operations=UNFILLED))
+@pytest.mark.parametrize("config", [TextConfig(), TEXT], ids=["default", "uneven"])
+def test_text_embeddings(config):
+    require_same(text_encoder_layers(config), TextEmbeddings(config, None, device="meta", operations=UNFILLED))

@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from mrt_core.geometry import Box, Size, TokenBox
 from mrt_core.layout import Layout, Region
 from mrt_core.sequence import (
+    BOX_CENTRE,
     Role,
     SampleLayout,
     Slot,
+    TextAnchors,
     pack_samples,
     patchify,
     slot_positions,
@@ -328,8 +330,8 @@ def test_a_caption_stands_where_its_layer_lies():
         Slot(Role.LAYER, 4, TokenBox(6, 6, 2, 2), False),
     )
     sample = SampleLayout(slots, 8, 8)
-    captions = torch.tensor([-1, 0, 0, 1, 1, -1])
-    positions = text_positions(sample, 6, captions)
+    anchors = TextAnchors(torch.tensor([-1, 0, 0, 1, 1, -1]), torch.full((6,), BOX_CENTRE))
+    positions = text_positions(sample, 6, anchors)
     assert positions[[1, 2]].tolist() == [[3, -1, 1]] * 2  # row 2 + 3 // 2 - 4, col 4 + 2 // 2 - 4
     assert positions[[3, 4]].tolist() == [[4, 3, 3]] * 2
     assert positions[[0, 5]].tolist() == [[1, 0, 0]] * 2  # the whole: at the background's centre
@@ -338,4 +340,17 @@ def test_a_caption_stands_where_its_layer_lies():
 
 def test_captions_without_a_layer_stand_in_sequence():
     sample = SampleLayout((Slot(Role.BACKGROUND, 1, TokenBox(0, 0, 2, 2), False),), 2, 2)
-    assert torch.equal(text_positions(sample, 3, torch.tensor([0, 0, 1])), text_positions(sample, 3))
+    anchors = TextAnchors(torch.tensor([0, 0, 1]), torch.tensor([BOX_CENTRE, BOX_CENTRE, 0.5]))
+    assert torch.equal(text_positions(sample, 3, anchors), text_positions(sample, 3))
+
+
+def test_letters_stand_along_the_middle_row_of_their_box():
+    slots = (
+        Slot(Role.BACKGROUND, 1, TokenBox(0, 0, 4, 9), False),
+        Slot(Role.LAYER, 2, TokenBox(1, 2, 3, 6), False),
+    )
+    anchors = TextAnchors(torch.tensor([0, 0, 0, -1]), torch.tensor([1 / 8, 7 / 8, BOX_CENTRE, 1 / 2]))
+    positions = text_positions(SampleLayout(slots, 4, 9), 4, anchors)
+    left = 2 - (9 - 9 // 2)  # the box's first column on the centred canvas
+    assert positions[:3].tolist() == [[2, 0, left + 0.25], [2, 0, left + 4.75], [2, 0, left + 3]]
+    assert positions[3].tolist() == [1, 0, -5 + 4]  # the middle of the background's nine columns

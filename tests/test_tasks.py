@@ -8,7 +8,7 @@ from mrt_core.errors import MRTError
 from mrt_core.geometry import Box, Size, TokenBox
 from mrt_core.layout import Layout, Region
 from mrt_core.sequence import Role, Slot, slot_positions
-from mrt_core.tasks import Task, default_prompt, plan
+from mrt_core.tasks import Arrangement, Task, default_prompt, plan
 
 CANVAS = TokenBox(0, 0, 6, 7)  # of the shared layout: from (-16, -16) to (96, 80) px
 FRAME = TokenBox(1, 1, 3, 4)
@@ -91,8 +91,10 @@ def test_wrong_targets(layout, task, targets):
 
 def test_default_prompts(layout):
     every = "<layer> a sun </layer> <layer> a red cat </layer> <layer> the word sale </layer>"
-    assert default_prompt(Task.TEXT_TO_LAYERS, layout) == f"{every} a cat in the sun"
-    assert default_prompt(Task.IMAGE_TO_LAYERS, layout) == "a cat in the sun"
+    whole = f"{every} <background> blue sky </background> a cat in the sun"
+    assert default_prompt(Task.TEXT_TO_LAYERS, layout) == default_prompt(Task.IMAGE_TO_LAYERS, layout) == whole
+    untagged = default_prompt(Task.IMAGE_TO_LAYERS, layout, arrangement=Arrangement.QWEN_IMAGE_LAYERED)
+    assert untagged == "a cat in the sun"
     assert default_prompt(Task.RESTYLE_LAYERS, layout, (1,)) == "Harmonize these layers"
     assert default_prompt(Task.ADD_LAYERS, layout, (1,)) == "<layer> a red cat </layer>"
     both = "<layer> a sun </layer> <layer> the word sale </layer>"
@@ -102,14 +104,32 @@ def test_default_prompts(layout):
 @pytest.mark.parametrize(
     ("captions", "background", "expected"),
     [
-        (("a", "b", "c"), "d", "<layer> a </layer> <layer> b </layer> <layer> c </layer> a, b and c on d"),
-        (("a",), "d", "<layer> a </layer> a on d"),
+        (("a", "b"), "d", "<layer> a </layer> <layer> b </layer> <background> d </background>"),
         (("a", "", "c"), "", "<layer> a </layer> <layer> </layer> <layer> c </layer>"),
-        (("", ""), "d", "d"),
+        (("", ""), "d", "<background> d </background>"),
         ((), "", " "),
     ],
 )
 def test_prompt_of_a_layout_without_a_caption(captions, background, expected):
     regions = tuple(Region("layer", Box(0, 0, 9, 9), caption) for caption in captions)
     layout = Layout(Size(32, 32), regions, "", Region("Background", Box(0, 0, 32, 32), background))
-    assert default_prompt(Task.TEXT_TO_LAYERS, layout) == expected
+    assert default_prompt(Task.TEXT_TO_LAYERS, layout) == default_prompt(Task.IMAGE_TO_LAYERS, layout) == expected
+
+
+@pytest.mark.parametrize(
+    ("captions", "background", "expected"),
+    [(("a", "b", "c"), "d", "a, b and c on d"), (("a",), "", "a"), (("", ""), "d", "d"), ((), "", " ")],
+)
+def test_sentence_for_a_model_that_knows_no_tags(captions, background, expected):
+    regions = tuple(Region("layer", Box(0, 0, 9, 9), caption) for caption in captions)
+    layout = Layout(Size(32, 32), regions, "", Region("Background", Box(0, 0, 32, 32), background))
+    prompt = default_prompt(Task.IMAGE_TO_LAYERS, layout, arrangement=Arrangement.QWEN_IMAGE_LAYERED)
+    assert prompt == expected
+
+
+@pytest.mark.parametrize("task", [Task.TEXT_TO_LAYERS, Task.IMAGE_TO_LAYERS])
+def test_every_caption_reaches_the_prompt(task, layout):
+    prompt = default_prompt(task, layout)
+    for region in (layout.background_region, *layout.regions):
+        assert region.caption in prompt
+    assert layout.caption in prompt

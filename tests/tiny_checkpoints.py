@@ -8,8 +8,8 @@ import torch
 
 from mrt_core.autoencoder import Autoencoder
 from mrt_core.checkpoint import Checkpoint, CheckpointInfo
-from mrt_core.configs import AutoencoderConfig, SmallTextConfig, TransformerConfig
-from mrt_core.text import SmallTextEncoder
+from mrt_core.configs import AutoencoderConfig, TextConfig, TransformerConfig
+from mrt_core.text import TextEmbeddings
 from mrt_core.tokenizer import train_tokenizer
 from mrt_core.transformer import MaskedRegionTransformer
 
@@ -23,12 +23,12 @@ def tiny_checkpoint(**info) -> Checkpoint:
     """A random checkpoint of all three parts; `info` are more fields of its CheckpointInfo."""
     torch.manual_seed(0)
     tokenizer = train_tokenizer(["a red cat", "a blue boat at sea"], 300)
-    text_config = SmallTextConfig(vocabulary=300, width=16, num_layers=1, num_heads=2, max_tokens=24)
+    text_config = TextConfig(vocabulary=300, width=16, positions=24)
     autoencoder_config = AutoencoderConfig(
         4, latent_mean=tuple(k / 7 for k in range(16)), latent_std=tuple(1 + k / 9 for k in range(16))
     )
     transformer, autoencoder = MaskedRegionTransformer(TINY), Autoencoder(autoencoder_config)
-    text_encoder = SmallTextEncoder(text_config, tokenizer)
+    text_encoder = TextEmbeddings(text_config, tokenizer)
     described = CheckpointInfo(TINY, autoencoder_config, text_config, frame_area=256 * 256, **info)
     return Checkpoint(transformer, autoencoder, text_encoder, described)
 

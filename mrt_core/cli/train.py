@@ -1,6 +1,6 @@
-"""`mrt train`: the small checkpoint from nothing, in five steps; the long ones can be interrupted and resumed.
+"""`mrt train`: the small checkpoint from nothing, in four steps; the long ones can be interrupted and resumed.
 
-autoencoder -> samples -> text -> teacher -> bundle, all in one run folder; and from the teacher on student -> bundle-student.
+autoencoder -> samples -> teacher -> bundle, all in one run folder; and from the teacher on student -> bundle-student.
 A checkpoint of any size is trained on with samples -> prompts -> finetune.
 """
 
@@ -19,8 +19,7 @@ from ..training.autoencoder import AutoencoderTraining, finish_autoencoder, trai
 from ..training.document_samples import write_document_shards
 from ..training.samples import TRAINING_MIX, write_shards
 from ..training.student import StudentTraining, train_student
-from ..training.teacher import SamplePool, TeacherModel, TeacherTraining, train_teacher
-from ..training.text import warm_up_text
+from ..training.teacher import TeacherModel, TeacherTraining, train_teacher
 from . import finetune
 from .shares import add_shares, task_shares
 
@@ -37,7 +36,7 @@ def add_commands(commands) -> None:
     autoencoder.add_argument(
         "--batch", type=int, default=AutoencoderTraining.batch, help="crops of 64 x 64 px per step"
     )
-    autoencoder.add_argument("--width", type=int, default=16, help="base width, default: %(default)s")
+    autoencoder.add_argument("--width", type=int, default=32, help="base width, default: %(default)s")
     _add_workers(autoencoder, "draw crops while this one trains")
     autoencoder.add_argument("--device", default="cpu")
 
@@ -56,31 +55,21 @@ def add_commands(commands) -> None:
     samples.add_argument("--device", default="cpu")
     samples.set_defaults(frame_area=None)
 
-    text = _step(
-        steps,
-        "text",
-        run_text,
-        "teach the text encoder what words look like, before the transformer reads it; goes on from the run folder's",
+    teacher = _step(
+        steps, "teacher", run_teacher, "train the transformer and its text embeddings; works under torchrun"
     )
-    text.add_argument("--steps", type=int, default=400)
-    text.add_argument("--batch", type=int, default=64, help="prompts per step, default: %(default)s")
-
-    teacher = _step(steps, "teacher", run_teacher, "train the transformer and its text encoder; works under torchrun")
     teacher.add_argument("--steps", type=int, default=TeacherTraining.steps)
     teacher.add_argument("--batch", type=int, default=TeacherTraining.batch, help="samples per device and step")
     teacher.add_argument("--decay-share", type=float, default=TeacherTraining.decay_share, help="last part of the steps "
                          "over which the learning rate falls to 0, default: %(default)s")  # fmt: skip
 
     add_shares(teacher)
-    teacher.add_argument(
-        "--train-text", action="store_true", help="train the text encoder too; default: it stays as warmed up"
-    )
     teacher.add_argument("--adamw", action="store_true", help="AdamW for all weights in place of Muon for matrices")
     teacher.add_argument(
         "--sharded", action="store_true", help="under torchrun: shard the model over the devices (FSDP2)"
     )
 
-    finish = _step(steps, "bundle", run_bundle, "write one checkpoint of transformer, text encoder and autoencoder")
+    finish = _step(steps, "bundle", run_bundle, "write one checkpoint of transformer, text embeddings and autoencoder")
     finish.add_argument("-o", "--output", required=True, metavar="FILE")
     finish.add_argument("--region-mode", choices=REGION_MODES, default="crop")
     finish.add_argument("--sampling-steps", type=int, default=12, help="default sampling steps, default: %(default)s")
@@ -173,17 +162,6 @@ def run_samples(options: argparse.Namespace) -> None:
         write_shards(folder, codec, options.shards or 40, size, seed, settings, options.workers)
 
 
-def run_text(options: argparse.Namespace) -> None:
-    tokenizer = bundle.learned_tokenizer(options.folder, DesignSettings(frame_area=options.frame_area))
-    teacher = bundle.new_teacher(tokenizer)
-    bundle.load_start(options.folder, teacher)
-    encoder = teacher.text_encoder
-    pool = SamplePool(options.folder / "samples")
-    pool.reload()
-    warm_up_text(encoder, pool.samples, options.steps, options.batch)
-    bundle.save_text_encoder(options.folder, encoder)
-
-
 def run_teacher(options: argparse.Namespace) -> None:
     tokenizer = bundle.learned_tokenizer(options.folder, DesignSettings(frame_area=options.frame_area))
     settings = TeacherTraining(
@@ -192,7 +170,6 @@ def run_teacher(options: argparse.Namespace) -> None:
         decay_share=options.decay_share,
         shares=task_shares(options),
         matrices=not options.adamw,
-        train_text=options.train_text,
         sharded=options.sharded,
     )
     teacher = bundle.new_teacher(tokenizer)

@@ -20,7 +20,7 @@ from ..geometry import TOKEN_PX, Box, Size, covers, frame_box, intersection, uni
 from ..layers import Layer, LayerStack, crop_to_content
 from ..layout import BACKGROUND_NAME, Layout, Region
 from ..scaling import TOLERATED_GROWTH, scale_layer
-from ..tasks import Task, default_prompt
+from ..tasks import describe
 from .generator import Design
 from .grouping import are_close, merge_with_next
 from .styles import NATURAL, Style, pick_style
@@ -98,7 +98,7 @@ def design_from_stack(stack: LayerStack, name: str, frame_area: int, seed: tuple
     regions = tuple(Region(layer.name, Box(*layer.box), layer.caption) for layer in layers)
     base = Region(BACKGROUND_NAME, frame_box(frame), background.caption)
     layout = Layout(frame, regions, "", base)
-    described, prompt = default_prompt(Task.IMAGE_TO_LAYERS, layout), stack.metadata.get("prompt")
+    described, prompt = describe(layout), stack.metadata.get("prompt")
     is_caption = isinstance(prompt, str) and prompt.strip() and "<layer>" not in prompt
     style = _other_style(np.random.default_rng(seed))
     design = Design(

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..checkpoint_info import VERSION, CheckpointInfo, Sampling, read_sampling
+from ..checkpoint_info import CheckpointInfo, Sampling, read_sampling
 from ..detection import INFO_KEY
 from ..errors import MRTError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .file import Lora
 
 STUDENT_CFG = 1.0
+VERSION = 1  # of the JSON
 
 
 def sampling_to_json(sampling: Sampling) -> str:

@@ -21,6 +21,7 @@ from ..evaluation.ablations import measure, measure_autoencoder, measures_of
 from ..pipeline import Pipeline
 from ..regions import RegionCodec
 from ..tasks import Task
+from ..text import LAYER_CAPTION
 from ..transformer import TransformerConfig
 from . import bundle
 from .autoencoder import AutoencoderTraining, finish_autoencoder, train_autoencoder
@@ -42,8 +43,10 @@ def stays_in_frame(sample: TrainingSample) -> bool:
 
 
 def is_ungrouped(sample: TrainingSample) -> bool:
-    """Whether every layer of a drawn design is known to stand for itself; the prompts of editing tasks cannot tell."""
-    return sample.task in WHOLE_DESIGN and not _GROUPED.search(sample.prompts[-1])  # the last names the layers alone
+    """Whether every layer of a drawn design is known to stand for itself; the prompts of editing tasks cannot tell, nor can
+    sentences about the whole."""
+    captions = [caption for prompt in sample.prompts for caption in LAYER_CAPTION.findall(prompt)]
+    return sample.task in WHOLE_DESIGN and bool(captions) and not any(map(_GROUPED.search, captions))
 
 
 def task_mix(text: float, image: float, layers: float) -> dict[Task, float]:
@@ -81,7 +84,7 @@ AUTOENCODERS: Mapping[str, int] = {"rgba_autoencoder": 4, "grey_autoencoder": 3}
 
 @dataclass(frozen=True)
 class AblationRun:
-    """What all variants share: the run folder with samples, text encoder and autoencoder, which is only read; the folder
+    """What all variants share: the run folder with samples and autoencoder, which is only read but for its tokenizer; the folder
     of their own folders; how long they train; and how many held-out designs they are measured on.
 
     They start as the run folder's teacher did, or with `continued` from that teacher. Raises MRTError for a run folder that
@@ -98,9 +101,8 @@ class AblationRun:
     frame_area: int = 128 * 128  # px
 
     def __post_init__(self):
-        for name, step in (("tokenizer.json", "text"), (bundle.TEXT_FILE, "text"), ("samples", "samples")):
-            if not (self.source / name).exists():
-                raise MRTError(f"{self.source} has no {name}, which every variant needs; run `mrt train {step}` first")
+        if not (self.source / "samples").exists():
+            raise MRTError(f"{self.source} has no samples, which every variant needs; run `mrt train samples` first")
 
     def settings(self, name: str) -> dict[str, Any]:
         """What a variant's state depends on."""

@@ -13,15 +13,14 @@ from tokenizers import Tokenizer
 from ..autoencoder import Autoencoder
 from ..checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..checkpoint_info import CheckpointInfo, Sampling
-from ..configs import AutoencoderConfig, SmallTextConfig, TransformerConfig
+from ..configs import AutoencoderConfig, TextConfig, TransformerConfig
 from ..designs.generator import DesignSettings, generate_design
 from ..errors import MRTError
 from ..files import save_atomically
-from ..layout import layer_prompt
+from ..layout import background_prompt, layer_prompt
 from ..lora.extract import extract_lora
 from ..lora.file import save_lora
 from ..tasks import HARMONIZE
-from ..text import SmallTextEncoder
 from ..tokenizer import train_tokenizer
 from ..transformer import MaskedRegionTransformer
 from .autoencoder import save_autoencoder
@@ -29,10 +28,10 @@ from .state import averaged_weights
 from .student import sampling_of_state
 from .teacher import TeacherModel
 
-TINY_TRANSFORMER = TransformerConfig(num_layers=6, num_heads=4, head_dim=48, text_dim=192, rope_axes=(12, 18, 18))
-TINY_TEXT = SmallTextConfig()
+TINY_TRANSFORMER = TransformerConfig(num_layers=8, num_heads=4, head_dim=64, text_dim=256, rope_axes=(16, 24, 24))
+TINY_TEXT = TextConfig()
 STATE_FILE = "state.safetensors"  # of the teacher or the student, in a folder of its own in the run folder
-TEXT_FILE = "text_encoder.safetensors"  # in a run folder: the warmed-up text encoder
+TEXT_FILE = "text_encoder.safetensors"  # in a run folder that goes on from a checkpoint: its text embeddings
 TRANSFORMER_FILE = "transformer.safetensors"  # in a run folder that goes on from a checkpoint: its transformer
 CAPTION_DESIGNS = 4000  # designs whose captions the tokenizer learns from
 
@@ -54,10 +53,16 @@ def learned_tokenizer(folder: Path, settings: DesignSettings) -> Tokenizer:
     """The tokenizer of `folder`, learned on captions of training designs where there is none yet."""
     path = folder / "tokenizer.json"
     if not path.exists():
-        captions = [HARMONIZE]
+        captions = [HARMONIZE, 'the text "A"']  # the other words of prompts are in the designs' captions
         for seed in np.random.default_rng(4).integers(2**62, size=CAPTION_DESIGNS):
             design = generate_design(int(seed), settings)
-            captions += [design.short_caption, design.layout.caption, layer_prompt(design.layout.regions)]
+            regions, background = design.layout.regions, design.layout.background_region
+            captions += [
+                design.short_caption,
+                design.layout.caption,
+                layer_prompt(regions),
+                background_prompt(background),
+            ]
         folder.mkdir(parents=True, exist_ok=True)
         train_tokenizer(captions, TINY_TEXT.vocabulary).save(str(path))
     return Tokenizer.from_file(str(path))
@@ -68,13 +73,8 @@ def new_teacher(tokenizer: Tokenizer, transformer: TransformerConfig = TINY_TRAN
     return TeacherModel(transformer, replace(TINY_TEXT, vocabulary=tokenizer.get_vocab_size()), tokenizer)
 
 
-def save_text_encoder(folder: Path, encoder: SmallTextEncoder) -> None:
-    """Keep a warmed-up text encoder in a run folder, for the teacher to start with."""
-    save_atomically(encoder.state_dict(), folder / TEXT_FILE, {})
-
-
 def load_start(folder: Path, teacher: TeacherModel) -> None:
-    """Fill `teacher` with what a run folder has to start with: a text encoder, a transformer, both or none."""
+    """Fill `teacher` with what a run folder has to start with, if it goes on from a checkpoint."""
     for file, module in ((TEXT_FILE, teacher.text_encoder), (TRANSFORMER_FILE, teacher.transformer)):
         if (folder / file).exists():
             module.load_state_dict(load_file(folder / file))
@@ -151,5 +151,5 @@ def unpack_checkpoint(path: Path, folder: Path) -> None:
             raise MRTError(f"{taken} exists already and would be lost; give another run folder with --run")
     save_autoencoder(folder / "autoencoder", checkpoint.autoencoder)
     checkpoint.text_encoder.tokenizer.save(str(folder / "tokenizer.json"))
-    save_text_encoder(folder, checkpoint.text_encoder)
+    save_atomically(checkpoint.text_encoder.state_dict(), folder / TEXT_FILE, {})
     save_atomically(checkpoint.transformer.state_dict(), folder / TRANSFORMER_FILE, {})

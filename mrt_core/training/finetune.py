@@ -20,7 +20,7 @@ from ..detection import INFO_KEY, TEXT_PREFIX, inspect_weights, split_names
 from ..errors import MRTError
 from ..files import DTYPE_NAMES, save_streamed
 from ..headers import TensorEntry, read_header
-from ..text import SmallTextEncoder, TextEncoder
+from ..text import TextEmbeddings, TextEncoder
 from ..tokenizer import TOKENIZER_KEY
 from ..transformer import MaskedRegionTransformer
 from ..unfilled import UNFILLED
@@ -164,7 +164,7 @@ def _text_encoder(opened: OpenCheckpoint, samples: Path) -> TextEncoder:
     info = opened.info
     if info.text_encoder is None:
         return CachedText(samples, info.transformer.text_dim)
-    encoder = SmallTextEncoder(info.text_encoder, opened.report.tokenizer, torch.float32, "meta", UNFILLED)
+    encoder = TextEmbeddings(info.text_encoder, opened.report.tokenizer, torch.float32, "meta", UNFILLED)
     return encoder.requires_grad_(False)
 
 

@@ -57,7 +57,7 @@ class CachedText:
         """Text states, one (tokens, width) per prompt; raises MRTError for a prompt that has none."""
         return [self._states(prompt) for prompt in prompts]
 
-    def caption_indices(self, prompts: Sequence[str]) -> None:
+    def anchors(self, prompts: Sequence[str]) -> None:
         """None: Qwen-Image's text stands apart from the layers."""
 
     def _states(self, prompt: str) -> Tensor:

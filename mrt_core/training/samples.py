@@ -23,11 +23,11 @@ from ..designs.generator import Design, DesignSettings, generate_design
 from ..designs.grouping import group_layers
 from ..files import save_atomically
 from ..geometry import TokenBox
-from ..layout import layer_prompt
 from ..regions import RegionCodec, places, slot_pixels
 from ..sequence import Role, SampleLayout, Slot, patchify
-from ..tasks import EMPTY_PROMPT, Task, default_prompt, layered_prompt, plan
+from ..tasks import EMPTY_PROMPT, Task, default_prompt, plan
 from .ahead import map_ahead
+from .captions import training_prompts
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ ROLES = tuple(Role)
 SAMPLE_SHARES: Mapping[Task, float] = {
     Task.TEXT_TO_LAYERS: 0.06, Task.IMAGE_TO_LAYERS: 0.66, Task.ADD_LAYERS: 0.14, Task.RESTYLE_LAYERS: 0.14,
 }  # fmt: skip
-TRAINING_MIX = ElementMix(artwork=0.45, shape=0.4, word=0.15, common=0.6)
+TRAINING_MIX = ElementMix(artwork=0.45, shape=0.33, word=0.22, common=0.6)
 GROUPING_SHARE = 0.3  # of designs whose layers are grouped
 BLANK_CAPTION_SHARE = 0.5  # of image-to-layers samples trained without a caption
 
@@ -51,12 +51,13 @@ class DrawnSample(NamedTuple):
 
 @dataclass(frozen=True)
 class Example:
-    """One design under one task, before encoding."""
+    """One design under one task, before encoding, with the prompts that it may be trained with, at equal chances."""
 
     design: Design
     task: Task
     targets: tuple[int, ...]
     sample: SampleLayout
+    prompts: tuple[str, ...]
 
     def images(self) -> list[np.ndarray]:
         """What every slot shows, targets included: straight RGBA uint8."""
@@ -67,16 +68,7 @@ class Example:
 
     def drawn(self) -> DrawnSample:
         """The example without its design."""
-        return DrawnSample(self.sample, self.task, self.prompts(), self.images())
-
-    def prompts(self) -> tuple[str, ...]:
-        """The prompts that this example may be trained with, with equal chances."""
-        if self.task in (Task.ADD_LAYERS, Task.RESTYLE_LAYERS):
-            return (default_prompt(self.task, self.design.layout, self.targets),)
-        layout = self.design.layout
-        whole = self.design.short_caption, layout.caption
-        layered = tuple(layered_prompt(replace(layout, caption=caption)) for caption in whole)
-        return (*whole, *layered, layer_prompt(layout.regions))
+        return DrawnSample(self.sample, self.task, self.prompts, self.images())
 
 
 def pick_targets(rng: np.random.Generator, count: int) -> tuple[int, ...]:
@@ -86,9 +78,12 @@ def pick_targets(rng: np.random.Generator, count: int) -> tuple[int, ...]:
 
 
 def make_example(design: Design, task: Task, rng: np.random.Generator) -> Example:
-    """`design` under `task`, with random targets where the task has targets."""
-    targets = pick_targets(rng, len(design.assets)) if task in (Task.ADD_LAYERS, Task.RESTYLE_LAYERS) else ()
-    return Example(design, task, targets, plan(task, design.layout, targets))
+    """`design` under `task`, with random targets and the task's default prompt where it has targets."""
+    if task not in (Task.ADD_LAYERS, Task.RESTYLE_LAYERS):
+        return Example(design, task, (), plan(task, design.layout), training_prompts(design, rng))
+    targets = pick_targets(rng, len(design.assets))
+    prompts = (default_prompt(task, design.layout, targets),)
+    return Example(design, task, targets, plan(task, design.layout, targets), prompts)
 
 
 def random_examples(seed: int, settings: DesignSettings) -> Iterator[Example]:

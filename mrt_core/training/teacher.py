@@ -1,4 +1,4 @@
-"""The teacher: train the transformer, and its small text encoder, on encoded samples of all tasks by masked flow matching."""
+"""The teacher: train the transformer and its text embeddings on encoded samples of all tasks by masked flow matching."""
 
 import logging
 import time
@@ -16,11 +16,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.utils.checkpoint import checkpoint
 
-from ..configs import SmallTextConfig, TransformerConfig
+from ..configs import TextConfig, TransformerConfig
 from ..errors import MRTError
 from ..sequence import PackedBatch, SampleLayout, pack_samples
 from ..tasks import Task
-from ..text import SmallTextEncoder, TextEncoder
+from ..text import TextEmbeddings, TextEncoder
 from ..transformer import MaskedRegionTransformer
 from .flow import attention_on, latent_batch, velocity_loss
 from .muon import muon_for
@@ -34,6 +34,7 @@ TASK_SHARES: Mapping[Task, float] = {
     Task.TEXT_TO_LAYERS: 0.4, Task.IMAGE_TO_LAYERS: 0.3, Task.ADD_LAYERS: 0.15, Task.RESTYLE_LAYERS: 0.15,
 }  # fmt: skip
 
+POSITION_DEVIATION = 0.5  # of untrained positions in a caption, where tokens' is 1: a word counts more than its place
 BATCHES_PER_LOOK = 100  # after which new samples in the pool count
 
 
@@ -56,7 +57,6 @@ class TeacherTraining:
     shares: Mapping[Task, float] = field(default_factory=lambda: TASK_SHARES)
     accept: Callable[[TrainingSample], bool] = any_sample  # which samples of the shards are trained on
     matrices: bool = True  # Muon for the matrices inside the blocks; False: AdamW for everything
-    train_text: bool = False  # a warmed-up encoder forgets its words when it is trained on (docs/results.md)
     sharded: bool = False  # under torchrun: FSDP2 in place of averaged gradients
 
 
@@ -101,16 +101,18 @@ class ConditionedModel(nn.Module):
             states.to(next(self.transformer.parameters()).device).float()
             for states in self.text_encoder.encode_prompts(prompts)
         ]
-        return pack_samples(layouts, text, self.text_encoder.caption_indices(prompts))
+        return pack_samples(layouts, text, self.text_encoder.anchors(prompts))
 
 
 class TeacherModel(ConditionedModel):
-    """An untrained transformer with the small text encoder that it is trained with."""
+    """An untrained transformer with the text embeddings that are trained with it."""
 
-    def __init__(self, config: TransformerConfig, text_config: SmallTextConfig, tokenizer: Tokenizer):
+    def __init__(self, config: TransformerConfig, text_config: TextConfig, tokenizer: Tokenizer):
         transformer = MaskedRegionTransformer(config, operations=TrainingOperations)
-        super().__init__(transformer, SmallTextEncoder(text_config, tokenizer))
+        super().__init__(transformer, TextEmbeddings(text_config, tokenizer))
         initialise(self.transformer)
+        nn.init.normal_(self.text_encoder.tokens.weight)
+        nn.init.normal_(self.text_encoder.positions.weight, std=POSITION_DEVIATION)
 
 
 @torch.no_grad()
@@ -191,7 +193,6 @@ def train_teacher(folder: Path, shards: Path, model: TeacherModel, settings: Tea
     _, device = start_device()
     torch.manual_seed(settings.seed)
     model.to(device)
-    model.text_encoder.requires_grad_(settings.train_text)
     if dist.is_initialized() and settings.sharded:
         shard_blocks(model, device)
     train(folder, shards, model, settings, device)
@@ -254,7 +255,7 @@ def train(folder: Path, shards: Path, model: ConditionedModel, settings: Teacher
 
 def _hidden_matrices(model: nn.Module) -> set[str]:
     """The matrices inside the blocks; inputs, outputs, embeddings, modulations and norms are left to AdamW."""
-    inside = ("transformer.transformer_blocks.", "text_encoder.blocks.")
+    inside = "transformer.transformer_blocks."
     return {
         name
         for name, parameter in model.named_parameters()

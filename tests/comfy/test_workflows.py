@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from comfy_client import RequestRefusedError
 from comfy_server import PACK
 from PIL import Image
 from psd_tools import PSDImage
@@ -122,16 +123,11 @@ def test_ksampler_takes_the_place_of_the_sampler(client):
         assert abs(a.astype(int) - b).max() <= 1
 
 
-def test_the_bundled_student_takes_8_steps(client):
+def test_a_student_that_is_not_there_says_so(client):
     prompt = with_seed(workflow("text_to_layers"), 5)
-    of_teacher = previews(client, client.run(prompt), prompt)
     prompt["1"]["inputs"]["model_name"] = "mrt-tiny student, 8 steps (bundled)"
-    entry, messages = client.watch(prompt)
-    assert [m.data["value"] for m in messages if m.type == "progress" and m.data["max"] == 8] == list(range(1, 9))
-    assert [layer.name for layer in document(client, entry, prompt)] == DOCUMENTS["text_to_layers"]
-    of_student = previews(client, entry, prompt)
-    assert [a.shape for a in of_student] == [b.shape for b in of_teacher]
-    assert not np.array_equal(of_student[0], of_teacher[0])
+    with pytest.raises(RequestRefusedError, match="there is no mrt-tiny-student with this version"):
+        client.run(prompt)
 
 
 def test_queued_prompts_give_what_each_gives_alone(client):

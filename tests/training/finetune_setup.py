@@ -39,7 +39,7 @@ def write_samples(folder: Path, autoencoder) -> None:
     """One sample to make and one to restyle, of the same design."""
     design = generate_design(0, DesignSettings(frame_area=48 * 48))
     drawn = [
-        Example(design, task, targets, plan(task, design.layout, targets)).drawn()
+        Example(design, task, targets, plan(task, design.layout, targets), ("a red cat", "a blue boat")).drawn()
         for task, targets in ((Task.TEXT_TO_LAYERS, ()), (Task.RESTYLE_LAYERS, (0,)))
     ]
     write_shard(folder / "samples-0000-00000.safetensors", drawn, RegionCodec(autoencoder))

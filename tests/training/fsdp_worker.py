@@ -25,9 +25,7 @@ from mrt_core.training.student import StudentTraining, train_student
 from mrt_core.training.teacher import TeacherTraining, _hidden_matrices, flow_matching_loss, train_teacher
 
 SHARES = {Task.TEXT_TO_LAYERS: 0.5, Task.RESTYLE_LAYERS: 0.5}
-SETTINGS = TeacherTraining(
-    steps=2, batch=2, warmup=1, save_every=1, reload_every=1, shares=SHARES, train_text=True, sharded=True
-)
+SETTINGS = TeacherTraining(steps=2, batch=2, warmup=1, save_every=1, reload_every=1, shares=SHARES, sharded=True)
 AVERAGED = replace(SETTINGS, sharded=False)
 
 

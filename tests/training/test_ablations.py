@@ -28,9 +28,8 @@ from mrt_core.evaluation.reconstruction import SOURCES, Reconstruction
 from mrt_core.evaluation.robustness import evaluate_jitter
 from mrt_core.pipeline import SamplingOptions
 from mrt_core.regions import RegionCodec
-from mrt_core.tasks import EMPTY_PROMPT, Task
+from mrt_core.tasks import EMPTY_PROMPT, Task, layered_prompt
 from mrt_core.training import autoencoder as autoencoder_training
-from mrt_core.training import bundle
 from mrt_core.training.ablations import (
     TEXT_AND_IMAGE,
     VARIANTS,
@@ -48,13 +47,13 @@ from mrt_core.training.teacher import SamplePool, TeacherTraining
 from mrt_core.transformer import TransformerConfig
 
 AREA = 48 * 48
-TRANSFORMER = TransformerConfig(num_layers=1, num_heads=2, head_dim=32, text_dim=192, rope_axes=(8, 12, 12))
+TRANSFORMER = TransformerConfig(num_layers=1, num_heads=2, head_dim=32, text_dim=256, rope_axes=(8, 12, 12))
 
 
 def sample_of(design, task=Task.IMAGE_TO_LAYERS) -> TrainingSample:
     """A design's sample as it is read back, without its latents."""
     example = make_example(design, task, np.random.default_rng(0))
-    return TrainingSample(torch.empty(0, 64), example.sample, task, example.prompts())
+    return TrainingSample(torch.empty(0, 64), example.sample, task, example.prompts)
 
 
 # Which samples
@@ -88,7 +87,7 @@ def test_grouped_samples_are_told_from_others():
 
 def test_names_with_and_are_no_groups():
     sample = sample_of(generate_design(0, DesignSettings(frame_area=AREA)))
-    tags = "<layer> {} </layer> <layer> a cat </layer>"
+    tags = "<layer> {} </layer> <layer> a cat </layer> a fork and a cat"  # sentences join layers as groups do
     assert is_ungrouped(replace(sample, prompts=(tags.format("a fork and knife with a soft shadow"),)))
     for grouped in ("a fork and knife and an owl", 'a red ring and the word "sale" in red', "a cat and a dog"):
         assert not is_ungrouped(replace(sample, prompts=(tags.format(grouped),)))
@@ -174,7 +173,8 @@ def test_what_measures_ask_for():
         assert case.task is measure.task is pipeline.request.task and pipeline.seeds == (3,)
         asked[name] = pipeline.request
     exact, blank, moved = (request for request in asked.values() if request.task is Task.IMAGE_TO_LAYERS)
-    assert exact.prompt == moved.prompt == held_out_design(3, AREA).layout.caption and blank.prompt == EMPTY_PROMPT
+    assert exact.prompt == moved.prompt == layered_prompt(held_out_design(3, AREA).layout)
+    assert blank.prompt == EMPTY_PROMPT
     assert exact.layout == blank.layout == held_out_design(3, AREA).layout != moved.layout
     pairs = zip(exact.layout.regions, moved.layout.regions, strict=True)
     assert 0 < max(abs(a.box.x - b.box.x) for a, b in pairs) <= 8
@@ -200,7 +200,6 @@ def run(tmp_path_factory, autoencoder, tokenizer) -> AblationRun:
     write_shard(folder / "samples" / "samples-0000-00000.safetensors", drawn, RegionCodec(autoencoder))
     tokenizer.save(str(folder / "tokenizer.json"))
     torch.manual_seed(0)
-    bundle.save_text_encoder(folder, bundle.new_teacher(tokenizer, TRANSFORMER).text_encoder)
     save_autoencoder(folder / "autoencoder", autoencoder)
     training = TeacherTraining(steps=2, batch=2, warmup=1, matrices=False)
     reconstruction = AutoencoderTraining(steps=1, batch=1)
@@ -263,14 +262,10 @@ def test_variants_start_from_the_same_weights_or_from_the_teacher(run, tmp_path)
     further = weights(tmp_path / "c", source=source, continued=True)
     assert not torch.equal(further["proj_out.weight"], first["proj_out.weight"])
     assert torch.allclose(further["proj_out.weight"], first["proj_out.weight"], atol=4e-3)  # two steps further
-    assert torch.equal(
-        load_file(tmp_path / "c" / "mix_100_0_0" / "teacher" / "state.safetensors")["model.text_encoder.tokens.weight"],
-        load_file(run.source / bundle.TEXT_FILE)["tokens.weight"],
-    )
 
 
-def test_a_run_folder_without_text_encoder(run, tmp_path):
-    with pytest.raises(MRTError, match="has no tokenizer.json, which every variant needs; run `mrt train text` first"):
+def test_a_run_folder_without_samples(run, tmp_path):
+    with pytest.raises(MRTError, match="has no samples, which every variant needs; run `mrt train samples` first"):
         replace(run, source=tmp_path)
 
 

@@ -43,7 +43,7 @@ def test_shards(documents, autoencoder, tmp_path):
     samples = [sample for path in paths for sample in read_shard(path)]
     examples = document_examples(read_designs(documents, AREA, 5), 5)
     for sample, example in zip(samples, examples, strict=False):
-        assert (sample.task, sample.sample, sample.prompts) == (example.task, example.sample, example.prompts())
+        assert (sample.task, sample.sample, sample.prompts) == (example.task, example.sample, example.prompts)
     with pytest.raises(MRTError, match="samples-documents-0005-00000.safetensors exists already"):
         write_document_shards(tmp_path, codec, documents, 1, 4, 5, AREA)
 

@@ -67,7 +67,7 @@ def predictions(transformer, text_encoder, samples):
     batch = pack_samples(
         [sample.sample for sample in samples],
         text_encoder.encode_prompts(prompts),
-        text_encoder.caption_indices(prompts),
+        text_encoder.anchors(prompts),
     )
     tokens = torch.cat([sample.tokens for sample in samples]).float()
     with torch.no_grad():
@@ -198,7 +198,7 @@ def test_text_states_are_those_of_the_encoder(cached, samples):
         text.encode_prompts(prompts), WordText(TINY.text_dim).encode_prompts(prompts), strict=True
     ):
         assert torch.equal(found, expected.bfloat16())
-    assert text.caption_indices(prompts) is None
+    assert text.anchors(prompts) is None
     with pytest.raises(MRTError, match="no text states for the prompt 'a green dog'; run `mrt train prompts`"):
         text.encode_prompts(["a green dog"])
     with pytest.raises(MRTError, match="text states 16 wide, but the checkpoint takes 24"):

@@ -26,8 +26,8 @@ REPOSITORY = Path(__file__).parents[2]
 def test_two_processes(tmp_path, autoencoder):
     design = generate_design(0, DesignSettings(frame_area=48 * 48))
     examples = [
-        Example(design, Task.RESTYLE_LAYERS, (0,), plan(Task.RESTYLE_LAYERS, design.layout, (0,))),
-        Example(design, Task.TEXT_TO_LAYERS, (), plan(Task.TEXT_TO_LAYERS, design.layout)),
+        Example(design, Task.RESTYLE_LAYERS, (0,), plan(Task.RESTYLE_LAYERS, design.layout, (0,)), ("a red cat",)),
+        Example(design, Task.TEXT_TO_LAYERS, (), plan(Task.TEXT_TO_LAYERS, design.layout), ("a blue boat",)),
     ]
     drawn = [example.drawn() for example in examples]
     write_shard(tmp_path / "samples" / "samples-0000-00000.safetensors", drawn, RegionCodec(autoencoder))

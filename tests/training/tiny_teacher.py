@@ -2,7 +2,7 @@
 
 import torch
 
-from mrt_core.configs import SmallTextConfig, TransformerConfig
+from mrt_core.configs import TextConfig, TransformerConfig
 from mrt_core.tokenizer import train_tokenizer
 from mrt_core.training.teacher import TeacherModel
 
@@ -13,7 +13,7 @@ def make_teacher(seed: int, noise: float = 0.05) -> TeacherModel:
     """A fresh teacher; `noise` is added to every weight, since an untrained one predicts 0 whatever it sees."""
     tokenizer = train_tokenizer(["a red cat on a sunny hill", "a blue boat at sea"], 300)
     torch.manual_seed(seed)
-    model = TeacherModel(TRANSFORMER, SmallTextConfig(tokenizer.get_vocab_size(), 32, 1, 2, 24), tokenizer)
+    model = TeacherModel(TRANSFORMER, TextConfig(tokenizer.get_vocab_size(), 32, 24), tokenizer)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=noise)
