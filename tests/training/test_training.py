@@ -153,7 +153,7 @@ def test_random_examples_mix_the_tasks():
     repeated = [next(again) for _ in range(80)]
     assert {example.task for example in drawn} == set(Task)
     assert [(e.task, e.targets, e.sample, e.prompts) for e in drawn] == [
-        (e.task, e.targets, e.sample) for e in repeated
+        (e.task, e.targets, e.sample, e.prompts) for e in repeated
     ]
     for example in drawn:
         editing = example.task in (Task.ADD_LAYERS, Task.RESTYLE_LAYERS)
