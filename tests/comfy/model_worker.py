@@ -93,14 +93,15 @@ def compare(pipeline: Pipeline, model, vae, request, outputs) -> dict:
     """The largest differences of the nodes' results from the library's."""
 
     def node(steps: int, cfg: float, solver: str = "auto", patched=model) -> dict:
-        return run("MRTMaskedRegionSampler", patched, *outputs, SEED, steps, cfg, 1.0, solver)[0]
+        return run("MRTMaskedRegionSampler", patched, *outputs, SEED, steps, cfg, shift, solver)[0]
 
     def library(steps: int, cfg: float, **settings) -> torch.Tensor:
         info = replace(pipeline.info, sampling=replace(pipeline.info.sampling, **settings), image_sampling=None)
         changed = Pipeline(Checkpoint(pipeline.transformer, None, None, info), pipeline.text_encoder, pipeline.codec)
-        return changed.sample_latents(request, SamplingOptions((SEED,), steps, cfg, 1.0))[0]
+        return changed.sample_latents(request, SamplingOptions((SEED,), steps, cfg, shift))[0]
 
     positive, negative, latent = outputs
+    shift = pipeline.info.sampling.shift  # which KSampler takes from the model, whatever the task
     alone, sampled = library(STEPS, 1.0), node(STEPS, 1.0)
     (stock,) = run("KSampler", model, SEED, STEPS, 1.0, "euler", "simple", positive, negative, latent)
     clean = request.sample.expand([slot.clean for slot in request.sample.slots])
@@ -125,7 +126,7 @@ def compare(pipeline: Pipeline, model, vae, request, outputs) -> dict:
     if request.task == "text_to_layers":
         first = normalised(node(3, 1.0), model)
         found["lora"] = largest(normalised(node(3, 1.0, patched=with_lora(model)), model), first)
-        student = with_lora(model, {"mrt": sampling_to_json(Sampling(3, 1.0, shift=1.0, solver="renoise"))})
+        student = with_lora(model, {"mrt": sampling_to_json(Sampling(3, 1.0, shift=shift, solver="renoise"))})
         asked = node(3, 1.0, "renoise", patched=with_lora(model))
         found["student_lora"] = largest(normalised(node(0, 0.0, patched=student), model), normalised(asked, model))
         found["after_lora"] = largest(normalised(node(3, 1.0), model), first)
