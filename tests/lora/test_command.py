@@ -1,5 +1,6 @@
 """LoRAs on the command line, with the bundled checkpoint: applied with a strength, and named in one line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from mrt_core.cli import build_parser, main
 from mrt_core.cli.common import load_pipeline, split_strength
 from mrt_core.configs import TransformerConfig
 from mrt_core.documents import load
+from mrt_core.geometry import Box
+from mrt_core.layers import composite
 from mrt_core.lora.file import Lora, LowRank, save_lora
 from mrt_core.lora.names import model_layers
 from mrt_core.lora.report import inspect_lora
@@ -50,7 +53,9 @@ def run(capsys, line: str) -> tuple[int, str, str]:
 
 
 def pixels(path: str) -> np.ndarray:
-    return np.concatenate([layer.pixels.ravel() for layer in load(path).flat()])
+    """All layers of a document on one area: documents cut off what is transparent around a layer."""
+    stack, area = load(path), Box(-32, -32, 224, 192)
+    return np.stack([composite(replace(stack, layers=(layer,)), area) for layer in stack.flat()])
 
 
 # Applying
