@@ -28,7 +28,7 @@ from mrt_core.evaluation.ablations import (
 )
 from mrt_core.evaluation.reconstruction import Reconstruction
 from mrt_core.evaluation.tables import markdown
-from mrt_core.tasks import Task
+from mrt_core.tasks.slots import Task
 from mrt_core.training.ablations import (
     AUTOENCODERS,
     VARIANTS,

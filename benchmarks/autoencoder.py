@@ -10,9 +10,9 @@ import time
 import torch
 from diffusers import AutoencoderKLQwenImage
 
-from mrt_core.autoencoder import Autoencoder
-from mrt_core.autoencoder_keys import canonical_autoencoder_state
-from mrt_core.configs import AutoencoderConfig
+from mrt_core.checkpoints.autoencoder_keys import canonical_autoencoder_state
+from mrt_core.models.autoencoder import Autoencoder
+from mrt_core.models.configs import AutoencoderConfig
 
 REPEATS = 3
 

@@ -11,15 +11,15 @@ import math
 
 import torch
 
-from mrt_core.checkpoint_info import CheckpointInfo
-from mrt_core.configs import AutoencoderConfig, TransformerConfig
+from mrt_core.checkpoints.info import CheckpointInfo
 from mrt_core.errors import MRTError
 from mrt_core.geometry import TOKEN_PX, TokenBox
-from mrt_core.memory import GIB, MemoryPlan, expected_weights, measure_weights, plan_memory, workload
-from mrt_core.modulation import modulation_table
-from mrt_core.placement import Placement
-from mrt_core.sequence import Role, SampleLayout, Slot, pack_samples
-from mrt_core.transformer import MaskedRegionTransformer
+from mrt_core.models.configs import AutoencoderConfig, TransformerConfig
+from mrt_core.models.modulation import modulation_table
+from mrt_core.models.sequence import Role, SampleLayout, Slot, pack_samples
+from mrt_core.models.transformer import MaskedRegionTransformer
+from mrt_core.offload.placement import Placement
+from mrt_core.offload.plan import GIB, MemoryPlan, expected_weights, measure_weights, plan_memory, workload
 
 MRT = CheckpointInfo(TransformerConfig(), AutoencoderConfig())
 LAYERED = CheckpointInfo(

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 from psd_tools import PSDImage
 
-from mrt_core.documents.psd_writer import save_psd
+from mrt_core.documents.psd.writer import save_psd
 from mrt_core.geometry import Size
-from mrt_core.layers import Layer, LayerStack
+from mrt_core.stacks.layers import Layer, LayerStack
 
 CASES = {"20 layers, full": (20, False), "50 layers, cropped": (50, True)}
 WRITERS = ("ours", "public")

@@ -11,15 +11,15 @@ from collections import defaultdict
 
 import numpy as np
 
-from mrt_core.bundled import bundled_checkpoint
-from mrt_core.checkpoint import load_checkpoint
+from mrt_core.checkpoints.bundled import bundled_checkpoint
+from mrt_core.checkpoints.checkpoint import load_checkpoint
 from mrt_core.evaluation.held_out import held_out_design
 from mrt_core.evaluation.metrics import psnr
-from mrt_core.layers import premultiply
-from mrt_core.modes import REGION_MODES
-from mrt_core.regions import RegionCodec, places, slot_pixels
-from mrt_core.sequence import Role
-from mrt_core.tasks import text_to_layers
+from mrt_core.models.modes import REGION_MODES
+from mrt_core.models.sequence import Role
+from mrt_core.stacks.layers import premultiply
+from mrt_core.tasks.region_codec import RegionCodec, places, slot_pixels
+from mrt_core.tasks.slots import text_to_layers
 
 
 def main() -> None:

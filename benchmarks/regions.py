@@ -16,10 +16,10 @@ import time
 
 import torch
 
-from mrt_core.configs import TransformerConfig
 from mrt_core.geometry import TOKEN_PX, TokenBox
-from mrt_core.sequence import Role, SampleLayout, Slot, pack_samples
-from mrt_core.transformer import MaskedRegionTransformer
+from mrt_core.models.configs import TransformerConfig
+from mrt_core.models.sequence import Role, SampleLayout, Slot, pack_samples
+from mrt_core.models.transformer import MaskedRegionTransformer
 
 AREA_SHARE = 0.1
 TEXT_TOKENS = 64

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mrt_core.checkpoint_info import Sampling
+from mrt_core.checkpoints.info import Sampling
 from mrt_core.evaluation import probes, restyle
 from mrt_core.evaluation.class_probe import ClassProbe, load_probe, save_probe
 from mrt_core.evaluation.held_out import held_out_case, mean_scores, sample, score
 from mrt_core.evaluation.tables import markdown, percent
 from mrt_core.pipeline import Pipeline, SamplingOptions
-from mrt_core.tasks import Task
+from mrt_core.tasks.slots import Task
 from mrt_core.training.probe import train_probe
 
 FIRST_DESIGN = 300

@@ -13,17 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .bundled import find_checkpoint
-from .checkpoint import Checkpoint, Sampling, load_checkpoint
-from .components import find_autoencoder, find_text_encoder
+from .checkpoints.bundled import find_checkpoint
+from .checkpoints.checkpoint import Checkpoint, Sampling, load_checkpoint
+from .checkpoints.components import find_autoencoder, find_text_encoder
 from .errors import MRTError
-from .layers import LayerStack
-from .layout import Layout, Region
-from .memory import MemoryPlan, measure_weights, plan_memory, workload
-from .modulation import ModulationTable, modulation_table
-from .placement import UNLIMITED, Placement, free_memory
-from .regions import RegionCodec
-from .request import (
+from .layouts.layout import Layout, Region
+from .models.modulation import ModulationTable, modulation_table
+from .models.sequence import PackedBatch, SampleLayout, pack_samples, patchify, split_slots
+from .models.text import TextEncoder
+from .models.transformer import Block
+from .offload.placement import UNLIMITED, Placement, free_memory
+from .offload.plan import MemoryPlan, measure_weights, plan_memory, workload
+from .sampling.samplers import Denoiser, Progress, SeededNoise, euler, guided, renoise
+from .sampling.schedule import shifted_sigmas, teacher_sigmas
+from .stacks.layers import LayerStack
+from .tasks.region_codec import RegionCodec
+from .tasks.request import (
     Request,
     adapted,
     add_layers_request,
@@ -36,12 +41,7 @@ from .request import (
     slot_latent_shape,
     text_to_layers_request,
 )
-from .sampling import Denoiser, Progress, SeededNoise, euler, guided, renoise
-from .schedule import shifted_sigmas, teacher_sigmas
-from .sequence import PackedBatch, SampleLayout, pack_samples, patchify, split_slots
-from .tasks import EMPTY_PROMPT
-from .text import TextEncoder
-from .transformer import Block
+from .tasks.slots import EMPTY_PROMPT
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,15 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ..mrt_core.autoencoder import Autoencoder
-from ..mrt_core.autoencoder_keys import autoencoder_config, canonical_autoencoder_state, wan_autoencoder_state
-from ..mrt_core.configs import LATENT_CHANNELS
+from ..mrt_core.checkpoints.autoencoder_keys import (
+    autoencoder_config,
+    canonical_autoencoder_state,
+    wan_autoencoder_state,
+)
 from ..mrt_core.errors import MRTError
-from ..mrt_core.regions import RegionCodec
+from ..mrt_core.models.autoencoder import Autoencoder
+from ..mrt_core.models.configs import LATENT_CHANNELS
+from ..mrt_core.tasks.region_codec import RegionCodec
 
 BYTES_PER_PIXEL = 2200  # of working memory, as ComfyUI counts it for this autoencoder, times the size of a value
 

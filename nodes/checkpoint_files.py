@@ -4,7 +4,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..mrt_core.bundled import STUDENT, TEACHER, bundled_checkpoint, has_bundled
+from ..mrt_core.checkpoints.bundled import STUDENT, TEACHER, bundled_checkpoint, has_bundled
 from ..mrt_core.errors import MRTError
 from ..mrt_core.weights.folders import INDEX_SUFFIX, PIPELINE_FILE, SHARD
 

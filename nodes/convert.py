@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..mrt_core.documents.native_layers import from_native, to_native
 from ..mrt_core.errors import MRTError
-from ..mrt_core.layers import LayerStack
+from ..mrt_core.stacks.layers import LayerStack
 
-LayoutType = io.Custom("MRT_LAYOUT")  # a mrt_core.layout.Layout
+LayoutType = io.Custom("MRT_LAYOUT")  # a mrt_core.layouts.layout.Layout
 METADATA = (
     "mrt_metadata"  # on the lowest item of a LAYERS document, since unknown keys of the document itself are dropped
 )

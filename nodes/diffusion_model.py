@@ -23,15 +23,15 @@ import torch.nn.functional as F
 from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
-from ..mrt_core.checkpoint import CheckpointParts, read_parts
-from ..mrt_core.checkpoint_info import CheckpointInfo
-from ..mrt_core.configs import AutoencoderConfig, TransformerConfig
+from ..mrt_core.checkpoints.checkpoint import CheckpointParts, read_parts
+from ..mrt_core.checkpoints.info import CheckpointInfo
 from ..mrt_core.errors import MRTError
-from ..mrt_core.request import slot_latent_shape
-from ..mrt_core.schedule import BASE_TOKENS
-from ..mrt_core.sequence import PackedBatch, SampleLayout, TextAnchors, pack_samples, patchify, unpatchify
-from ..mrt_core.transformer import MaskedRegionTransformer
-from ..mrt_core.unfilled import UNFILLED
+from ..mrt_core.models.configs import AutoencoderConfig, TransformerConfig
+from ..mrt_core.models.sequence import PackedBatch, SampleLayout, TextAnchors, pack_samples, patchify, unpatchify
+from ..mrt_core.models.transformer import MaskedRegionTransformer
+from ..mrt_core.models.unfilled import UNFILLED
+from ..mrt_core.sampling.schedule import BASE_TOKENS
+from ..mrt_core.tasks.request import slot_latent_shape
 from .quantised_weights import MIXED_OPERATIONS, GGUFOperations, gguf_state, is_gguf, mixed_state
 
 log = logging.getLogger(__name__)

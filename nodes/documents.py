@@ -12,10 +12,10 @@ from comfy_api.latest import UI, io
 from PIL import Image
 
 from ..mrt_core import documents
-from ..mrt_core.documents.psd_writer import save_psd
+from ..mrt_core.documents.psd.writer import save_psd
 from ..mrt_core.documents.stack_layout import stack_layout
 from ..mrt_core.errors import MRTError
-from ..mrt_core.layers import LayerStack, composite
+from ..mrt_core.stacks.layers import LayerStack, composite
 from .convert import LayoutType, layers_to_stack, pixels_to_image, stack_to_layers
 
 READABLE = (".psd", ".psb", ".ora", ".zip")

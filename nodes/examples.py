@@ -6,7 +6,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..mrt_core.bundled import bundled_checkpoint
+from ..mrt_core.checkpoints.bundled import bundled_checkpoint
 
 log = logging.getLogger(__name__)
 

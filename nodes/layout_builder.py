@@ -8,11 +8,11 @@ from PIL import Image
 
 from ..mrt_core.errors import MRTError
 from ..mrt_core.geometry import Size
-from ..mrt_core.layout import Layout
-from ..mrt_core.layout_boxes import layout_from_any
-from ..mrt_core.layout_drawing import draw_layout
-from ..mrt_core.layout_json import decode_json, parse_layout
-from ..mrt_core.tasks import layered_prompt
+from ..mrt_core.layouts.boxes import layout_from_any
+from ..mrt_core.layouts.documents import decode_json, parse_layout
+from ..mrt_core.layouts.drawing import draw_layout
+from ..mrt_core.layouts.layout import Layout
+from ..mrt_core.tasks.slots import layered_prompt
 from .convert import LayoutType, image_to_pixels, pixels_to_image
 
 DOCUMENT_KEYS = ("frame", "layers", "caption", "background")

@@ -3,9 +3,9 @@
 import torch
 from comfy_api.latest import io
 
-from ..mrt_core.checkpoint import read_parts
+from ..mrt_core.checkpoints.checkpoint import read_parts
 from ..mrt_core.errors import MRTError
-from ..mrt_core.preview import fit_preview_colors
+from ..mrt_core.models.preview import fit_preview_colors
 from .autoencoder import load_vae, region_codec
 from .checkpoint_files import checkpoint_names, checkpoint_path
 from .diffusion_model import load_diffusion_model

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..mrt_core.errors import MRTError
 from ..mrt_core.geometry import Size
-from ..mrt_core.layers import LayerStack
-from ..mrt_core.layout import MAX_LAYERS, Layout, Region, full_frame_layout
-from ..mrt_core.request import (
+from ..mrt_core.layouts.layout import MAX_LAYERS, Layout, Region, full_frame_layout
+from ..mrt_core.stacks.layers import LayerStack
+from ..mrt_core.tasks.request import (
     Request,
     adapted,
     add_layers_request,
@@ -25,7 +25,7 @@ from ..mrt_core.request import (
     text_to_layers_request,
     with_background,
 )
-from ..mrt_core.scaling import resize
+from ..mrt_core.tasks.scaling import resize
 from .autoencoder import region_codec
 from .convert import LayoutType, image_to_pixels, layers_to_stack
 from .diffusion_model import SLOTS, MRTModel

@@ -9,13 +9,13 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..mrt_core.checkpoint_info import SOLVERS, Sampling
-from ..mrt_core.detection import INFO_KEY
+from ..mrt_core.checkpoints.detection import INFO_KEY
+from ..mrt_core.checkpoints.info import SOLVERS, Sampling
 from ..mrt_core.errors import MRTError
 from ..mrt_core.lora.student import sampling_from_json
+from ..mrt_core.models.sequence import patchify, unpatchify
 from ..mrt_core.pipeline import SamplingOptions, noise_levels
-from ..mrt_core.sampling import renormalised
-from ..mrt_core.sequence import patchify, unpatchify
+from ..mrt_core.sampling.samplers import renormalised
 from .diffusion_model import MRTModel
 from .region_latents import JOB, RUN, RegionJob
 

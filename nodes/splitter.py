@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..mrt_core.errors import MRTError
 from ..mrt_core.geometry import frame_box
-from ..mrt_core.layers import Layer, LayerStack, composite, crop_to_content, paste, unpremultiply
-from ..mrt_core.modes import REGION_MODES
-from ..mrt_core.request import assemble, decode_layers, matched
+from ..mrt_core.models.modes import REGION_MODES
+from ..mrt_core.stacks.layers import Layer, LayerStack, composite, crop_to_content, paste, unpremultiply
+from ..mrt_core.tasks.request import assemble, decode_layers, matched
 from .autoencoder import region_codec
 from .convert import pixels_to_image, stack_to_layers
 from .region_latents import RUN, RegionJob

@@ -7,9 +7,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from ..mrt_core.configs import TextConfig
-from ..mrt_core.sequence import TextAnchors
-from ..mrt_core.text import TextEmbeddings
+from ..mrt_core.models.configs import TextConfig
+from ..mrt_core.models.sequence import TextAnchors
+from ..mrt_core.models.text import TextEmbeddings
 from .diffusion_model import ANCHORS
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from mrt_core.autoencoder import Autoencoder
-from mrt_core.checkpoint import Checkpoint, CheckpointInfo, Sampling
-from mrt_core.configs import AutoencoderConfig, TextConfig, TransformerConfig
+from mrt_core.checkpoints.checkpoint import Checkpoint, CheckpointInfo, Sampling
 from mrt_core.geometry import Box, Size
-from mrt_core.layers import Layer, LayerStack
-from mrt_core.layout import Layout, Region
-from mrt_core.text import TextEmbeddings
-from mrt_core.tokenizer import train_tokenizer
-from mrt_core.transformer import MaskedRegionTransformer
+from mrt_core.layouts.layout import Layout, Region
+from mrt_core.models.autoencoder import Autoencoder
+from mrt_core.models.configs import AutoencoderConfig, TextConfig, TransformerConfig
+from mrt_core.models.text import TextEmbeddings
+from mrt_core.models.tokenizer import train_tokenizer
+from mrt_core.models.transformer import MaskedRegionTransformer
+from mrt_core.stacks.layers import Layer, LayerStack
 
 TRANSFORMER = TransformerConfig(num_layers=2, num_heads=2, head_dim=32, text_dim=48, rope_axes=(8, 12, 12))
 

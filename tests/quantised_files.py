@@ -12,8 +12,8 @@ from tiny_checkpoints import PUBLIC
 from torch import Tensor
 
 from mrt_core.geometry import TokenBox
-from mrt_core.sequence import Role, SampleLayout, Slot, pack_samples
-from mrt_core.transformer import MaskedRegionTransformer
+from mrt_core.models.sequence import Role, SampleLayout, Slot, pack_samples
+from mrt_core.models.transformer import MaskedRegionTransformer
 
 WIDE = replace(PUBLIC, num_heads=2, text_dim=256)  # rows of 256 weights, which the K formats need
 FLOAT8 = {"float8_e4m3fn": torch.float8_e4m3fn, "float8_e5m2": torch.float8_e5m2}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-from mrt_core.qwen_text import TEMPLATE_END, TEMPLATE_START
+from mrt_core.checkpoints.qwen_text import TEMPLATE_END, TEMPLATE_START
 
 CHAT_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 SPLIT = (

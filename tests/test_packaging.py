@@ -18,10 +18,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "mrt_core").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 IMPORT_NAMES = {"pillow": "PIL", "psd-tools": "psd_tools"}  # where it is not the distribution's name
-OPTIONAL = {
-    "transformers",
-    "fontTools",
-}  # `qwen` and the build scripts of the artwork: never needed to import the library
+OPTIONAL = {"transformers"}  # `qwen`: never needed to import the library
 COMMAND_LINE = re.compile(r"cli(/|_\w+\.py$|\.py$)|__main__\.py$")
 
 
@@ -109,11 +106,7 @@ def test_only_the_command_line_prints(path):
 
 def test_library_imports_without_comfyui_and_optional_packages():
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in SOURCES]
-    modules = [
-        name.removesuffix(".__init__")
-        for name in modules
-        if not name.endswith(("__main__", "build_artwork", "build_words_font"))
-    ]
+    modules = [name.removesuffix(".__init__") for name in modules if not name.endswith("__main__")]
     blocked = ["comfy", "comfy_api", "nodes", "folder_paths", "transformers", "diffusers", "fontTools", "skimage"]
     program = (
         "import importlib, sys\n"

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from mrt_core.checkpoint import Checkpoint, Sampling
+from mrt_core.checkpoints.checkpoint import Checkpoint, Sampling
 from mrt_core.errors import MRTError
 from mrt_core.geometry import Box, Size
-from mrt_core.layers import Layer, LayerStack, composite
-from mrt_core.layout import Layout, Region
+from mrt_core.layouts.layout import Layout, Region
+from mrt_core.models.sequence import Role, patchify
 from mrt_core.pipeline import Pipeline, SamplingOptions, noise_levels
-from mrt_core.regions import RegionCodec, places
-from mrt_core.request import Request, insert_regions, with_background
-from mrt_core.schedule import shifted_sigmas, teacher_sigmas
-from mrt_core.sequence import Role, patchify
-from mrt_core.tasks import Task
+from mrt_core.sampling.schedule import shifted_sigmas, teacher_sigmas
+from mrt_core.stacks.layers import Layer, LayerStack, composite
+from mrt_core.tasks.region_codec import RegionCodec, places
+from mrt_core.tasks.request import Request, insert_regions, with_background
+from mrt_core.tasks.slots import Task
 
 STUDENT = Sampling(steps=3, cfg=1.0, sigmas=(1.0, 0.7, 0.3, 0.0), solver="renoise")
 

@@ -9,22 +9,22 @@ import torch
 from given_text import GivenText
 from PIL import Image
 
-from mrt_core.autoencoder import Autoencoder
-from mrt_core.autoencoder_keys import autoencoder_config, canonical_autoencoder_state
-from mrt_core.checkpoint import Checkpoint
-from mrt_core.checkpoint_info import CheckpointInfo
-from mrt_core.configs import TransformerConfig
+from mrt_core.checkpoints.autoencoder_keys import autoencoder_config, canonical_autoencoder_state
+from mrt_core.checkpoints.checkpoint import Checkpoint
+from mrt_core.checkpoints.info import CheckpointInfo
 from mrt_core.errors import MRTError
 from mrt_core.geometry import Box, Size
-from mrt_core.layers import composite
-from mrt_core.layout import MAX_LAYERS, Layout, Region, full_frame_layout
+from mrt_core.layouts.layout import MAX_LAYERS, Layout, Region, full_frame_layout
+from mrt_core.models.autoencoder import Autoencoder
+from mrt_core.models.configs import TransformerConfig
+from mrt_core.models.sequence import Role
+from mrt_core.models.transformer import MaskedRegionTransformer
 from mrt_core.pipeline import Pipeline, SamplingOptions
-from mrt_core.regions import RegionCodec
-from mrt_core.request import adapted, image_to_layers_request
-from mrt_core.scaling import bucket_frame
-from mrt_core.sequence import Role
-from mrt_core.tasks import Arrangement, Task, image_to_layers
-from mrt_core.transformer import MaskedRegionTransformer
+from mrt_core.stacks.layers import composite
+from mrt_core.tasks.region_codec import RegionCodec
+from mrt_core.tasks.request import adapted, image_to_layers_request
+from mrt_core.tasks.scaling import bucket_frame
+from mrt_core.tasks.slots import Arrangement, Task, image_to_layers
 
 diffusers = pytest.importorskip("diffusers", reason="parity tests need diffusers: pip install -e .[dev]")
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_layered as public  # noqa: E402

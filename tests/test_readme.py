@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mrt_core.cli import build_parser
-from mrt_core.layout_json import parse_layout
+from mrt_core.layouts.documents import parse_layout
 from mrt_core.pipeline import Pipeline
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import torch
 
-from mrt_core.autoencoder import Autoencoder
-from mrt_core.checkpoint import Checkpoint, CheckpointInfo
-from mrt_core.configs import AutoencoderConfig, TextConfig, TransformerConfig
-from mrt_core.text import TextEmbeddings
-from mrt_core.tokenizer import train_tokenizer
-from mrt_core.transformer import MaskedRegionTransformer
+from mrt_core.checkpoints.checkpoint import Checkpoint, CheckpointInfo
+from mrt_core.models.autoencoder import Autoencoder
+from mrt_core.models.configs import AutoencoderConfig, TextConfig, TransformerConfig
+from mrt_core.models.text import TextEmbeddings
+from mrt_core.models.tokenizer import train_tokenizer
+from mrt_core.models.transformer import MaskedRegionTransformer
 
 TINY = TransformerConfig(num_layers=2, num_heads=2, head_dim=16, text_dim=16, rope_axes=(4, 6, 6))
 PUBLIC = TransformerConfig(  # the smallest model with Qwen-Image's head size, which needs no metadata

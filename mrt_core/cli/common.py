@@ -14,12 +14,12 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from ..errors import MRTError
-from ..layout import MAX_FRAME_SIDE, MIN_FRAME_SIDE
+from ..layouts.layout import MAX_FRAME_SIDE, MIN_FRAME_SIDE
 from ..lora.apply import apply_loras
 from ..lora.file import read_lora
 from ..lora.student import student_info
-from ..memory import read_size
-from ..modes import REGION_MODES
+from ..models.modes import REGION_MODES
+from ..offload.plan import read_size
 from ..pipeline import Pipeline, SamplingOptions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -13,13 +13,13 @@ from ..documents import load, save
 from ..documents.contact_sheet import Row, assemble_sheet, save_sheet
 from ..evaluation.metrics import merged_psnr
 from ..geometry import Box
-from ..layers import LayerStack, composite
-from ..layout import Region
-from ..layout_json import load_layout
+from ..layouts.documents import load_layout
+from ..layouts.layout import Region
 from ..pipeline import Pipeline, SamplingOptions
-from ..request import with_background
-from ..scaling import resize
-from ..tasks import Task
+from ..stacks.layers import LayerStack, composite
+from ..tasks.request import with_background
+from ..tasks.scaling import resize
+from ..tasks.slots import Task
 from .common import add_model_options, add_sampling_options, load_pipeline, progress_bar, read_image, sampling_options
 
 INPUTS = Path(__file__).parent.parent / "data" / "demo"

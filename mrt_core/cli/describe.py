@@ -2,9 +2,9 @@
 
 import argparse
 
-from ..bundled import find_checkpoint
-from ..checkpoint_report import Family
-from ..detection import inspect_checkpoint
+from ..checkpoints.bundled import find_checkpoint
+from ..checkpoints.detection import inspect_checkpoint
+from ..checkpoints.report import Family
 from ..lora.report import inspect_lora, is_lora
 
 

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from ..documents.atomic import refuse_existing
+from ..atomic import refuse_existing
 from ..errors import MRTError
-from ..layout_drawing import draw_layout
-from ..layout_json import load_layout
+from ..layouts.documents import load_layout
+from ..layouts.drawing import draw_layout
 
 
 def add_commands(commands) -> None:

@@ -25,7 +25,7 @@ from ..evaluation.held_out import (
     opaque_crops,
 )
 from ..pipeline import Pipeline, SamplingOptions
-from ..tasks import Task
+from ..tasks.slots import Task
 from ..training.probe import train_probe
 from .common import add_model_options, add_sampling_options, load_pipeline, sampling_options
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from ..documents.atomic import refuse_existing
+from ..atomic import refuse_existing
+from ..checkpoints.qwen_text import load_qwen_text_encoder
 from ..errors import MRTError
-from ..qwen_text import load_qwen_text_encoder
 from ..training.finetune import Finetuning, finetune
 from ..training.low_rank import LowRankTraining
 from ..training.prompts import write_text_states

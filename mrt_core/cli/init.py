@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from ..checkpoint import inspect_checkpoint
-from ..documents.atomic import refuse_existing
-from ..initialisation import initialise_checkpoint
-from ..modes import REGION_MODES
+from ..atomic import refuse_existing
+from ..checkpoints.checkpoint import inspect_checkpoint
+from ..checkpoints.initialisation import initialise_checkpoint
+from ..models.modes import REGION_MODES
 from .common import DTYPES
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from ..documents import check_destination, load, save
 from ..errors import MRTError
 from ..geometry import Box, Size
-from ..layers import LayerStack
-from ..layout import Layout, Region, full_frame_layout
-from ..layout_boxes import layout_from_any
-from ..layout_json import decode_json, load_layout, read_json_file
+from ..layouts.boxes import layout_from_any
+from ..layouts.documents import decode_json, load_layout, read_json_file
+from ..layouts.layout import Layout, Region, full_frame_layout
 from ..pipeline import Pipeline, SamplingOptions
-from ..request import with_background
-from ..scaling import resize
-from ..subdivision import find_layer, replace_layer
+from ..stacks.layers import LayerStack
+from ..stacks.subdivision import find_layer, replace_layer
+from ..tasks.request import with_background
+from ..tasks.scaling import resize
 from .common import add_model_options, add_sampling_options, load_pipeline, progress_bar, read_image, sampling_options
 
 

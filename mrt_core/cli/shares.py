@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..tasks import Task
+from ..tasks.slots import Task
 from ..training.teacher import TASK_SHARES
 
 

@@ -8,12 +8,12 @@ import argparse
 import logging
 from pathlib import Path
 
-from ..checkpoint_info import Sampling
-from ..components import load_bundled_autoencoder
+from ..checkpoints.components import load_bundled_autoencoder
+from ..checkpoints.info import Sampling
 from ..designs.generator import DesignSettings
 from ..errors import MRTError
-from ..modes import REGION_MODES
-from ..regions import RegionCodec
+from ..models.modes import REGION_MODES
+from ..tasks.region_codec import RegionCodec
 from ..training import bundle
 from ..training.autoencoder import AutoencoderTraining, finish_autoencoder, train_autoencoder
 from ..training.document_samples import write_document_shards

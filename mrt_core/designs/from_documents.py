@@ -17,10 +17,10 @@ import numpy as np
 from .. import documents
 from ..errors import MRTError
 from ..geometry import TOKEN_PX, Box, Size, covers, frame_box, intersection, union
-from ..layers import Layer, LayerStack, crop_to_content
-from ..layout import BACKGROUND_NAME, Layout, Region
-from ..scaling import TOLERATED_GROWTH, scale_layer
-from ..tasks import describe
+from ..layouts.layout import BACKGROUND_NAME, Layout, Region
+from ..stacks.layers import Layer, LayerStack, crop_to_content
+from ..tasks.scaling import TOLERATED_GROWTH, scale_layer
+from ..tasks.slots import describe
 from .generator import Design
 from .grouping import are_close, merge_with_next
 from .styles import NATURAL, Style, pick_style

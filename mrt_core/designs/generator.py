@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..geometry import Box, Size
-from ..layers import Layer, LayerStack
-from ..layout import Layout, Region
+from ..layouts.layout import Layout, Region
+from ..stacks.layers import Layer, LayerStack
 from .arrangement import Arrangement
 from .backgrounds import draw_background
 from .elements import EVEN_MIX, ElementMix, draw_element

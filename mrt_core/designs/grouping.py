@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..geometry import TOKEN_PX, Box, union
-from ..layers import Layer, LayerStack, composite
-from ..layout import Region
+from ..layouts.layout import Region
+from ..stacks.layers import Layer, LayerStack, composite
 from .generator import Design
 
 MAX_GAP = 2 * TOKEN_PX  # px between two boxes that still count as adjacent

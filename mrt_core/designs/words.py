@@ -26,7 +26,7 @@ HELD_OUT_WORDS = "festival kitchen weekend holiday urban cafe jazz poster galler
 TRAINING_WORD_WEIGHT, NAME_WEIGHT, MADE_UP_WORDS = 12, 3, 6000
 CONSONANTS, VOWELS, MARKS = "bcdfghjklmnpqrstvwxyz", "aeiou", "!%?&"
 
-# The bundled font holds the characters of these words alone: build_words_font.py makes it again when they change.
+# The bundled font holds the characters of these words alone: tools/build_words_font.py makes it again when they change.
 CHINESE_TRAINING_WORDS = (
     "你好 谢谢 欢迎 咖啡 音乐 生日 快乐 春天 夏天 秋天 冬天 月亮 太阳 星星 大海 森林 河流 高山 花园 电影 "
     "设计 市场 健康 美食 茶 家 爱 福 新年 今天 免费 打折 早安 晚安 朋友 家人 旅行 运动 梦想 未来"

@@ -7,13 +7,13 @@ is only written. A path is never changed: a stack that is too large for .psd is 
 from collections.abc import Callable
 from pathlib import Path
 
+from ..atomic import refuse_existing
 from ..errors import MRTError
-from ..layers import LayerStack
-from .atomic import refuse_existing
+from ..stacks.layers import LayerStack
 from .folder import load_folder, load_zip, save_folder, save_zip
 from .ora import load_ora, save_ora
-from .psd_reader import load_psd
-from .psd_writer import needs_psb, save_psd
+from .psd.reader import load_psd
+from .psd.writer import needs_psb, save_psd
 from .svg import save_svg
 
 _WRITERS: dict[str, Callable[[LayerStack, Path, bool], None]] = {

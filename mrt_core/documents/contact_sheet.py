@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..atomic import atomic_file
 from ..geometry import Box, frame_box, intersection, union
-from ..layers import LayerStack, composite
-from .atomic import atomic_file
+from ..stacks.layers import LayerStack, composite
 
 TILE = 192  # px, the side of a tile's picture
 _GAP = 8

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic import atomic_file, refuse_existing
 from ..errors import MRTError
 from ..geometry import Size
-from ..layers import Group, Layer, LayerStack
-from .atomic import atomic_file, refuse_existing
+from ..stacks.layers import Group, Layer, LayerStack
 from .budget import PixelBudget
 from .metadata import to_json
 from .png_zip import ZIP_DATE, decode_png, encode_png, open_zip, read_member, zip_budget

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..errors import MRTError
 from ..geometry import Size
-from ..layers import BLEND_MODES, PASS_THROUGH, Group, Layer, LayerStack
+from ..stacks.layers import BLEND_MODES, PASS_THROUGH, Group, Layer, LayerStack
 
 log = logging.getLogger(__name__)
 

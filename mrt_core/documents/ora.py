@@ -13,10 +13,10 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
+from ..atomic import atomic_file
 from ..errors import MRTError
 from ..geometry import Size
-from ..layers import PASS_THROUGH, Group, Layer, LayerStack, check_blend_modes, composite
-from .atomic import atomic_file
+from ..stacks.layers import PASS_THROUGH, Group, Layer, LayerStack, check_blend_modes, composite
 from .budget import PixelBudget
 from .metadata import to_json, xml_text
 from .png_zip import ZIP_DATE, decode_png, encode_png, open_zip, read_member, zip_budget

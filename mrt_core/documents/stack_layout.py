@@ -1,8 +1,8 @@
 """The layout that a layer stack shows: what a user's document asks for when it is made again."""
 
 from ..geometry import Box, covers, frame_box
-from ..layers import LayerStack
-from ..layout import Layout, Region
+from ..layouts.layout import Layout, Region
+from ..stacks.layers import LayerStack
 
 
 def stack_layout(stack: LayerStack) -> Layout:

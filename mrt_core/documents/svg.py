@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 from xml.sax.saxutils import escape, quoteattr
 
-from ..layers import PASS_THROUGH, Group, Layer, LayerStack, check_blend_modes
-from .atomic import atomic_file
+from ..atomic import atomic_file
+from ..stacks.layers import PASS_THROUGH, Group, Layer, LayerStack, check_blend_modes
 from .metadata import to_json, xml_text
 from .png_zip import encode_png
 

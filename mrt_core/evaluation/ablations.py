@@ -15,10 +15,10 @@ from ..designs.generator import Design
 from ..documents.contact_sheet import Row, assemble_sheet
 from ..errors import MRTError
 from ..geometry import frame_box
-from ..layers import LayerStack, composite
 from ..pipeline import Pipeline, SamplingOptions
-from ..regions import RegionCodec
-from ..tasks import EMPTY_PROMPT, Task
+from ..stacks.layers import LayerStack, composite
+from ..tasks.region_codec import RegionCodec
+from ..tasks.slots import EMPTY_PROMPT, Task
 from . import held_out
 from .held_out import Case, held_out_case, held_out_design, mean_scores
 from .probes import kept_outside

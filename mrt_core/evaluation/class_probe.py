@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from ..designs.artwork import COMMON_NAMES
 from ..errors import MRTError
-from ..files import save_atomically
-from ..layers import premultiply
+from ..stacks.layers import premultiply
+from ..weights.safetensors_file import save_atomically
 
 SIDE = 32  # px of the picture that the probe looks at
 WIDTHS = (16, 32, 64, 96)

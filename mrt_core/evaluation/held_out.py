@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..designs.generator import Design, DesignSettings, generate_design
-from ..layers import Layer, LayerStack, composite
 from ..pipeline import Pipeline, SamplingOptions
-from ..request import Request, matched
-from ..tasks import Task, default_prompt
+from ..stacks.layers import Layer, LayerStack, composite
+from ..tasks.request import Request, matched
+from ..tasks.slots import Task, default_prompt
 from . import metrics
 from .tables import markdown
 

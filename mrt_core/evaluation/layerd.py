@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import MRTError
-from ..layers import Layer, LayerStack, composite
+from ..stacks.layers import Layer, LayerStack, composite
 from .metrics import alpha_soft_iou, rgb_l1
 from .tables import markdown
 

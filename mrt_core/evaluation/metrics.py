@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..layers import premultiply
+from ..stacks.layers import premultiply
 
 MAX_PSNR = 60.0  # dB; two equal images have no finite PSNR
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5

@@ -20,9 +20,9 @@ from ..designs.colors import PALETTE
 from ..designs.elements import ElementMix
 from ..designs.generator import Design, DesignSettings, generate_design
 from ..geometry import Size
-from ..layers import Layer
 from ..pipeline import Pipeline, SamplingOptions
-from ..tasks import Task
+from ..stacks.layers import Layer
+from ..tasks.slots import Task
 from .class_probe import CHANCE, ClassProbe, asked_drawing
 from .held_out import HELD_OUT_SEED, Case, sample
 from .reconstruction import reconstructed_layers

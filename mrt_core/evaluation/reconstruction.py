@@ -9,10 +9,10 @@ import numpy as np
 from ..designs.elements import EVEN_MIX, ElementMix
 from ..designs.generator import Design, DesignSettings, generate_design
 from ..geometry import token_box_pixels
-from ..layers import premultiply
-from ..regions import RegionCodec, places, slot_pixels
-from ..sequence import Role, Slot
-from ..tasks import Task, plan
+from ..models.sequence import Role, Slot
+from ..stacks.layers import premultiply
+from ..tasks.region_codec import RegionCodec, places, slot_pixels
+from ..tasks.slots import Task, plan
 from .held_out import HELD_OUT_SEED
 from .metrics import psnr
 from .tables import markdown, percent

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..layers import LayerStack
+from ..stacks.layers import LayerStack
 from .held_out import Case
 from .metrics import alpha_soft_iou
 from .tables import markdown, percent

@@ -10,12 +10,12 @@ import numpy as np
 
 from ..designs.generator import DesignSettings, generate_design
 from ..geometry import Box, union
-from ..layers import Layer, LayerStack
-from ..layout import Layout
+from ..layouts.layout import Layout
 from ..pipeline import Pipeline, SamplingOptions
-from ..refinement import match_image
-from ..request import Request
-from ..tasks import Task
+from ..stacks.layers import Layer, LayerStack
+from ..tasks.request import Request
+from ..tasks.slots import Task
+from ..unmixing.refinement import match_image
 from .held_out import HELD_OUT_SEED, Case, Scores, held_out_case, sample, score
 
 BANDS = ((2, 7), (8, 11), (12, 14), (15, 20))  # layers, the background among them, as the paper groups them

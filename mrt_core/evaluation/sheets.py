@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..documents.contact_sheet import Row, assemble_sheet
-from ..layers import LayerStack, composite
 from ..pipeline import Pipeline, SamplingOptions
-from ..tasks import Task
+from ..stacks.layers import LayerStack, composite
+from ..tasks.slots import Task
 from .held_out import held_out_case
 
 SAMPLES = 24

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MRTError
-from ..transformer import MaskedRegionTransformer
+from ..models.transformer import MaskedRegionTransformer
 from .file import Lora, LowRank
 
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..checkpoint_info import Sampling
-from ..configs import TransformerConfig
-from ..detection import INFO_KEY
-from ..files import read_tensors, save_atomically
-from ..headers import read_header
+from ..checkpoints.detection import INFO_KEY
+from ..checkpoints.info import Sampling
+from ..models.configs import TransformerConfig
+from ..weights.safetensors_file import read_tensors, save_atomically
+from ..weights.safetensors_header import read_header
 from .match import match_layers
 from .names import ALPHA_SUFFIX, DIFFERENCE_SUFFIXES, SAVED_PREFIX, SAVED_SUFFIXES, Part
 from .scale import read_scales

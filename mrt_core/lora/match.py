@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from math import prod
 
-from ..configs import TransformerConfig
+from ..checkpoints.parameter_shapes import Layer
 from ..errors import MRTError
-from ..headers import SafetensorsHeader, TensorEntry
-from ..layer_shapes import Layer
+from ..models.configs import TransformerConfig
+from ..weights.safetensors_header import SafetensorsHeader, TensorEntry
 from .names import Part, Spelling, TensorName, block_count, model_layers, other_kind, other_model, split_name
 
 FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}

@@ -10,8 +10,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from ..configs import TransformerConfig
-from ..layer_shapes import Layer, transformer_layers
+from ..checkpoints.parameter_shapes import Layer, transformer_layers
+from ..models.configs import TransformerConfig
 
 PREFIXES = tuple(
     peft + container

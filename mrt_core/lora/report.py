@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..bundled import bundled_checkpoint
-from ..checkpoint_info import Sampling
-from ..configs import TransformerConfig
-from ..detection import inspect_checkpoint
+from ..checkpoints.bundled import bundled_checkpoint
+from ..checkpoints.detection import inspect_checkpoint
+from ..checkpoints.info import Sampling
 from ..errors import MRTError
-from ..headers import SafetensorsHeader, read_header
+from ..models.configs import TransformerConfig
+from ..weights.safetensors_header import SafetensorsHeader, read_header
 from .match import find_strangers, match_layers, match_names
 from .names import PAIR_SUFFIXES, Part, block_count, other_kind, other_model
 from .scale import read_scales

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import MRTError
-from ..headers import SafetensorsHeader, read_bytes
-from ..scalars import decode_scalar
+from ..weights.safetensors_header import SafetensorsHeader, read_bytes
+from ..weights.scalars import decode_scalar
 from .match import LoraMatch
 from .names import Part
 

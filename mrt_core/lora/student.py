@@ -9,8 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..checkpoint_info import CheckpointInfo, Sampling, read_sampling
-from ..detection import INFO_KEY
+from ..checkpoints.detection import INFO_KEY
+from ..checkpoints.info import CheckpointInfo, Sampling, read_sampling
 from ..errors import MRTError
 
 if TYPE_CHECKING:

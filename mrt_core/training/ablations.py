@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..checkpoint_info import Sampling
+from ..atomic import atomic_file
+from ..checkpoints.info import Sampling
 from ..designs.generator import DesignSettings
-from ..documents.atomic import atomic_file
 from ..errors import MRTError
 from ..evaluation.ablations import measure, measure_autoencoder, measures_of
+from ..models.text import LAYER_CAPTION
+from ..models.transformer import TransformerConfig
 from ..pipeline import Pipeline
-from ..regions import RegionCodec
-from ..tasks import Task
-from ..text import LAYER_CAPTION
-from ..transformer import TransformerConfig
+from ..tasks.region_codec import RegionCodec
+from ..tasks.slots import Task
 from . import bundle
 from .autoencoder import AutoencoderTraining, finish_autoencoder, train_autoencoder
 from .processes import start_device

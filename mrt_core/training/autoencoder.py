@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..autoencoder import Autoencoder, ResidualBlock
-from ..configs import LATENT_CHANNELS, AutoencoderConfig
 from ..designs.generator import DesignSettings, generate_design
-from ..files import save_atomically
 from ..geometry import LATENT_PX, Box
-from ..layers import LayerStack, composite
-from ..regions import over_grey
+from ..models.autoencoder import Autoencoder, ResidualBlock
+from ..models.configs import LATENT_CHANNELS, AutoencoderConfig
+from ..stacks.layers import LayerStack, composite
+from ..tasks.region_codec import over_grey
+from ..weights.safetensors_file import save_atomically
 from .ahead import map_ahead
 from .muon import muon_for
 from .state import TrainingState, averaged_weights, warmup_stable_decay

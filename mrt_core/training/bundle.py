@@ -10,19 +10,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from ..autoencoder import Autoencoder
-from ..checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from ..checkpoint_info import CheckpointInfo, Sampling
-from ..configs import AutoencoderConfig, TextConfig, TransformerConfig
+from ..checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ..checkpoints.info import CheckpointInfo, Sampling
 from ..designs.generator import DesignSettings, generate_design
 from ..errors import MRTError
-from ..files import save_atomically
-from ..layout import background_prompt, layer_prompt
+from ..layouts.layout import background_prompt, layer_prompt
 from ..lora.extract import extract_lora
 from ..lora.file import save_lora
-from ..tasks import HARMONIZE
-from ..tokenizer import train_tokenizer
-from ..transformer import MaskedRegionTransformer
+from ..models.autoencoder import Autoencoder
+from ..models.configs import AutoencoderConfig, TextConfig, TransformerConfig
+from ..models.tokenizer import train_tokenizer
+from ..models.transformer import MaskedRegionTransformer
+from ..tasks.slots import HARMONIZE
+from ..weights.safetensors_file import save_atomically
 from .autoencoder import save_autoencoder
 from .state import averaged_weights
 from .student import sampling_of_state

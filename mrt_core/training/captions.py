@@ -7,7 +7,7 @@ or alone, so that free text is read too.
 import numpy as np
 
 from ..designs.generator import Design
-from ..layout import background_prompt, layer_prompt
+from ..layouts.layout import background_prompt, layer_prompt
 
 PROMPTS_PER_SAMPLE = 3
 

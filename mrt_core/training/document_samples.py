@@ -10,7 +10,7 @@ from ..designs.from_documents import read_designs
 from ..designs.generator import Design
 from ..designs.grouping import group_layers
 from ..errors import MRTError
-from ..regions import RegionCodec
+from ..tasks.region_codec import RegionCodec
 from .samples import GROUPING_SHARE, SAMPLE_SHARES, Example, make_example, write_shard
 
 log = logging.getLogger(__name__)

@@ -14,19 +14,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..checkpoint_info import CheckpointInfo
-from ..checkpoint_report import CheckpointReport, Family, require_loadable
-from ..detection import INFO_KEY, TEXT_PREFIX, inspect_weights, split_names
+from ..checkpoints.detection import INFO_KEY, TEXT_PREFIX, inspect_weights, split_names
+from ..checkpoints.info import CheckpointInfo
+from ..checkpoints.report import CheckpointReport, Family, require_loadable
 from ..errors import MRTError
-from ..files import DTYPE_NAMES, save_streamed
-from ..headers import TensorEntry, read_header
-from ..text import TextEmbeddings, TextEncoder
-from ..tokenizer import TOKENIZER_KEY
-from ..transformer import MaskedRegionTransformer
-from ..unfilled import UNFILLED
+from ..models.text import TextEmbeddings, TextEncoder
+from ..models.tokenizer import TOKENIZER_KEY
+from ..models.transformer import MaskedRegionTransformer
+from ..models.unfilled import UNFILLED
 from ..weights import WeightSource, open_weights
 from ..weights.folders import AUTOENCODER_PREFIX
 from ..weights.plain import read_plain, stored_dtype
+from ..weights.safetensors_file import DTYPE_NAMES, save_streamed
+from ..weights.safetensors_header import TensorEntry, read_header
 from ..weights.source import SafetensorsFile
 from .low_rank import CONDITION, LowRankTraining, add_pairs, export_lora, initialise_pairs, trained_parts
 from .processes import start_device

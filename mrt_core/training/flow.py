@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..schedule import shift_linear
-from ..sequence import Role, SampleLayout
-from ..tasks import Task
-from ..transformer import Attention
+from ..models.sequence import Role, SampleLayout
+from ..models.transformer import Attention
+from ..sampling.schedule import shift_linear
+from ..tasks.slots import Task
 from .samples import TrainingSample
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # noisy tokens (M, 64), noise levels (B,) -> eps - x0 (M, 64)

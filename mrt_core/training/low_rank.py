@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..lora.file import Lora, LowRank, save_lora
-from ..transformer import MaskedRegionTransformer, TransformerBlock
+from ..models.transformer import MaskedRegionTransformer, TransformerBlock
 from .sharding import place_like
 from .state import averaged_weights
 

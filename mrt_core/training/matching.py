@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..sampling import renoise
+from ..sampling.samplers import renoise
 from .flow import NoisyTokens, Velocity, add_noise
 
 NOISE_LEVELS = (0.02, 0.98)  # at which teacher and fake score are compared: DMD's own limits

@@ -15,7 +15,7 @@ from ..designs.elements import ElementMix
 from ..designs.generator import DesignSettings, generate_design
 from ..evaluation.class_probe import SIDE, ClassProbe, asked_drawing, picture
 from ..evaluation.reconstruction import reconstructed_layers
-from ..regions import RegionCodec
+from ..tasks.region_codec import RegionCodec
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import MRTError
-from ..files import save_atomically
-from ..headers import read_header
-from ..tasks import EMPTY_PROMPT
-from ..text import TextEncoder
+from ..models.text import TextEncoder
+from ..tasks.slots import EMPTY_PROMPT
+from ..weights.safetensors_file import save_atomically
+from ..weights.safetensors_header import read_header
 
 log = logging.getLogger(__name__)
 

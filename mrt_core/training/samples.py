@@ -21,11 +21,11 @@ from torch import Tensor
 from ..designs.elements import ElementMix
 from ..designs.generator import Design, DesignSettings, generate_design
 from ..designs.grouping import group_layers
-from ..files import save_atomically
 from ..geometry import TokenBox
-from ..regions import RegionCodec, places, slot_pixels
-from ..sequence import Role, SampleLayout, Slot, patchify
-from ..tasks import EMPTY_PROMPT, Task, default_prompt, plan
+from ..models.sequence import Role, SampleLayout, Slot, patchify
+from ..tasks.region_codec import RegionCodec, places, slot_pixels
+from ..tasks.slots import EMPTY_PROMPT, Task, default_prompt, plan
+from ..weights.safetensors_file import save_atomically
 from .ahead import map_ahead
 from .captions import training_prompts
 

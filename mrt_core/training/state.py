@@ -9,8 +9,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..errors import MRTError
-from ..files import DTYPE_NAMES, save_streamed
-from ..headers import TensorEntry
+from ..weights.safetensors_file import DTYPE_NAMES, save_streamed
+from ..weights.safetensors_header import TensorEntry
 from .muon import Muon
 from .sharding import gather, is_first_process, place_like
 

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoint_info import Sampling
+from ..checkpoints.info import Sampling
 from ..errors import MRTError
-from ..sampling import guided
-from ..schedule import shifted_sigmas
-from ..sequence import PackedBatch
-from ..tasks import EMPTY_PROMPT, Task
-from ..transformer import MaskedRegionTransformer
+from ..models.sequence import PackedBatch
+from ..models.transformer import MaskedRegionTransformer
+from ..sampling.samplers import guided
+from ..sampling.schedule import shifted_sigmas
+from ..tasks.slots import EMPTY_PROMPT, Task
 from .flow import LatentBatch, Velocity, attention_on, latent_batch, velocity_loss
 from .matching import distribution_matching_loss, predict_clean, simulate
 from .muon import muon_for

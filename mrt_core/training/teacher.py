@@ -16,12 +16,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.utils.checkpoint import checkpoint
 
-from ..configs import TextConfig, TransformerConfig
 from ..errors import MRTError
-from ..sequence import PackedBatch, SampleLayout, pack_samples
-from ..tasks import Task
-from ..text import TextEmbeddings, TextEncoder
-from ..transformer import MaskedRegionTransformer
+from ..models.configs import TextConfig, TransformerConfig
+from ..models.sequence import PackedBatch, SampleLayout, pack_samples
+from ..models.text import TextEmbeddings, TextEncoder
+from ..models.transformer import MaskedRegionTransformer
+from ..tasks.slots import Task
 from .flow import attention_on, latent_batch, velocity_loss
 from .muon import muon_for
 from .processes import average_gradients, share_weights, start_device

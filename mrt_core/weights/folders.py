@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import MRTError
-from ..headers import HEADER_LIMIT
+from .safetensors_header import HEADER_LIMIT
 from .settings import NO_SETTINGS, FolderSettings, autoencoder_settings, read_json, transformer_settings
 from .source import JoinedWeights, Place, SafetensorsFile, join
 

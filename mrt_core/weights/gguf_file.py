@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ..errors import MRTError
-from ..headers import DTYPE_BITS, ELEMENT_LIMIT, TensorEntry
 from .gguf_types import BLOCK_FORMATS, PLAIN_TYPES, TYPE_NAMES
+from .safetensors_header import DTYPE_BITS, ELEMENT_LIMIT, TensorEntry
 from .settings import NO_SETTINGS, FolderSettings
 
 MAGIC = b"GGUF"

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ..files import TORCH_DTYPES
-from ..headers import TensorEntry
 from .gguf_blocks import unpack_blocks
 from .gguf_file import GGUFFile
 from .quantisation import LayerFormat, Quantisation, our_name
 from .reading import read_weights
+from .safetensors_file import TORCH_DTYPES
+from .safetensors_header import TensorEntry
 from .source import WeightSource
 
 WIDE_DTYPES = {"F64", "F32", "F16", "BF16"}

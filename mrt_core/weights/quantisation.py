@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..headers import TensorEntry
 from .gguf_file import GGUFFile
 from .gguf_types import BLOCK_FORMATS, PLAIN_TYPES
+from .safetensors_header import TensorEntry
 from .source import WeightSource
 
 FLOAT8_FORMATS = {"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}  # ours and ComfyUI's name: the file format's

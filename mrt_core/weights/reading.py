@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from ..files import TORCH_DTYPES, read_tensors
 from .gguf_file import GGUFFile
 from .gguf_types import PLAIN_TYPES
+from .safetensors_file import TORCH_DTYPES, read_tensors
 from .source import JoinedWeights, SafetensorsFile, WeightSource
 
 

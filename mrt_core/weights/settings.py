@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..configs import LATENT_CHANNELS
 from ..errors import MRTError
+from ..models.configs import LATENT_CHANNELS
 
 CONFIG_LIMIT = 1_000_000  # bytes; real ones have a few thousand
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ..headers import TensorEntry, read_bytes, read_header
+from .safetensors_header import TensorEntry, read_bytes, read_header
 from .settings import NO_SETTINGS, FolderSettings
 
 

@@ -10,14 +10,14 @@ from pack_in_comfy import NODES, REPORT
 # isort: split
 import torch
 from given_text import GivenText
-from mrt_pack.mrt_core.checkpoint import load_checkpoint
+from mrt_pack.mrt_core.checkpoints.checkpoint import load_checkpoint
 from mrt_pack.mrt_core.errors import MRTError
 from mrt_pack.mrt_core.geometry import Size
-from mrt_pack.mrt_core.layout import full_frame_layout
+from mrt_pack.mrt_core.layouts.layout import full_frame_layout
+from mrt_pack.mrt_core.models.sequence import patchify
 from mrt_pack.mrt_core.pipeline import Pipeline, SamplingOptions
-from mrt_pack.mrt_core.regions import RegionCodec
-from mrt_pack.mrt_core.request import adapted, image_to_layers_request
-from mrt_pack.mrt_core.sequence import patchify
+from mrt_pack.mrt_core.tasks.region_codec import RegionCodec
+from mrt_pack.mrt_core.tasks.request import adapted, image_to_layers_request
 from mrt_pack.nodes.checkpoint_files import checkpoint_path
 from mrt_pack.nodes.convert import image_to_pixels
 

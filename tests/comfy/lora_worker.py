@@ -13,8 +13,8 @@ from pack_in_comfy import REPORT
 import comfy.lora
 import torch
 from lora_files import LAYERS, NAMINGS, lora_state, random_pairs
-from mrt_pack.mrt_core.bundled import bundled_checkpoint
-from mrt_pack.mrt_core.checkpoint import load_checkpoint
+from mrt_pack.mrt_core.checkpoints.bundled import bundled_checkpoint
+from mrt_pack.mrt_core.checkpoints.checkpoint import load_checkpoint
 from mrt_pack.mrt_core.lora.apply import apply_loras
 from mrt_pack.mrt_core.lora.file import read_lora
 from mrt_pack.nodes.checkpoint_files import BUNDLED

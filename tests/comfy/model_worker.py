@@ -16,14 +16,15 @@ import comfy.sd
 import numpy as np
 import torch
 from mrt_pack.mrt_core import documents
-from mrt_pack.mrt_core.bundled import bundled_checkpoint
-from mrt_pack.mrt_core.checkpoint import Checkpoint, Sampling
-from mrt_pack.mrt_core.layout import Region
-from mrt_pack.mrt_core.layout_json import load_layout
+from mrt_pack.mrt_core.checkpoints.bundled import bundled_checkpoint
+from mrt_pack.mrt_core.checkpoints.checkpoint import Checkpoint, Sampling
+from mrt_pack.mrt_core.layouts.documents import load_layout
+from mrt_pack.mrt_core.layouts.layout import Region
 from mrt_pack.mrt_core.lora.student import sampling_to_json
+from mrt_pack.mrt_core.models.sequence import patchify, split_slots
 from mrt_pack.mrt_core.pipeline import Pipeline, SamplingOptions
-from mrt_pack.mrt_core.regions import places
-from mrt_pack.mrt_core.request import (
+from mrt_pack.mrt_core.tasks.region_codec import places
+from mrt_pack.mrt_core.tasks.request import (
     add_layers_request,
     assemble,
     decode_layers,
@@ -32,7 +33,6 @@ from mrt_pack.mrt_core.request import (
     text_to_layers_request,
     with_background,
 )
-from mrt_pack.mrt_core.sequence import patchify, split_slots
 from mrt_pack.nodes.convert import image_to_pixels, layers_to_stack, pixels_to_image, stack_to_layers
 from PIL import Image
 

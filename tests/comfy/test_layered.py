@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 from tiny_checkpoints import public_state
 from worker import run_worker
 
-from mrt_core.autoencoder import Autoencoder
-from mrt_core.configs import AutoencoderConfig
+from mrt_core.models.autoencoder import Autoencoder
+from mrt_core.models.configs import AutoencoderConfig
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ import comfy.model_management
 import comfy.sd
 import torch
 from comfy.quant_ops import QuantizedTensor
-from mrt_pack.mrt_core.checkpoint import load_checkpoint
+from mrt_pack.mrt_core.checkpoints.checkpoint import load_checkpoint
 from mrt_pack.mrt_core.geometry import TokenBox
-from mrt_pack.mrt_core.sequence import Role, SampleLayout, Slot, pack_samples, patchify, unpatchify
+from mrt_pack.mrt_core.models.sequence import Role, SampleLayout, Slot, pack_samples, patchify, unpatchify
 from mrt_pack.nodes.checkpoint_files import BUNDLED_NAMES, checkpoint_names, checkpoint_path
 from mrt_pack.nodes.loader import LoadModel
 

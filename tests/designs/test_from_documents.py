@@ -19,8 +19,8 @@ from mrt_core.documents import save
 from mrt_core.errors import MRTError
 from mrt_core.evaluation.metrics import merged_psnr
 from mrt_core.geometry import Size
-from mrt_core.layers import Group, Layer, LayerStack, composite
-from mrt_core.scaling import resize
+from mrt_core.stacks.layers import Group, Layer, LayerStack, composite
+from mrt_core.tasks.scaling import resize
 
 AREA = 64 * 64
 SETTINGS = DesignSettings(frame_area=AREA, max_layers=5, overflow_share=0.5)

@@ -20,7 +20,7 @@ from mrt_core.designs.words import (
     latin_training_words,
 )
 from mrt_core.geometry import Box, frame_box, intersection
-from mrt_core.layers import composite_premultiplied
+from mrt_core.stacks.layers import composite_premultiplied
 
 AREA = 96 * 96
 SEEDS = range(200)

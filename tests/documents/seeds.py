@@ -18,9 +18,9 @@ from psd_tools.terminology import Key
 from torture import mask_by_path, mask_group, noise
 
 from mrt_core.documents import save
-from mrt_core.documents.psd_writer import write_psd
+from mrt_core.documents.psd.writer import write_psd
 from mrt_core.geometry import Size
-from mrt_core.layers import BLEND_MODES, Group, Layer, LayerStack
+from mrt_core.stacks.layers import BLEND_MODES, Group, Layer, LayerStack
 
 FOLDER = Path(__file__).with_name("seeds")
 

@@ -10,7 +10,7 @@ from torture import torture_stack
 from mrt_core.documents.contact_sheet import Row, assemble_sheet, contact_sheet, save_sheet
 from mrt_core.errors import MRTError
 from mrt_core.geometry import Size
-from mrt_core.layers import Layer, LayerStack
+from mrt_core.stacks.layers import Layer, LayerStack
 
 
 def solid(color: tuple[int, int, int, int], height: int, width: int) -> np.ndarray:

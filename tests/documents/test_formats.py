@@ -18,7 +18,7 @@ from mrt_core.documents import load, save
 from mrt_core.documents.png_zip import encode_png
 from mrt_core.errors import MRTError
 from mrt_core.geometry import Size
-from mrt_core.layers import BLEND_MODES, PASS_THROUGH, Group, Layer, LayerStack, composite
+from mrt_core.stacks.layers import BLEND_MODES, PASS_THROUGH, Group, Layer, LayerStack, composite
 
 
 def one(**fields) -> LayerStack:

@@ -12,7 +12,7 @@ from mrt_core.documents.native_layers import MODES, from_native, to_native
 from mrt_core.documents.stack_layout import stack_layout
 from mrt_core.errors import MRTError
 from mrt_core.geometry import Box, Size
-from mrt_core.layers import Group, Layer, LayerStack
+from mrt_core.stacks.layers import Group, Layer, LayerStack
 
 
 def item(pixels: np.ndarray, **fields) -> dict:
@@ -124,7 +124,7 @@ def test_bad_documents(document, message):
 
 def test_no_comfy_import():
     source = Path(__file__).parents[2] / "mrt_core" / "documents"
-    assert not [file for file in source.glob("*.py") if "import comfy" in file.read_text(encoding="utf-8")]
+    assert not [file for file in source.rglob("*.py") if "import comfy" in file.read_text(encoding="utf-8")]
 
 
 def test_layout_of_a_stack():

@@ -12,10 +12,18 @@ from torture import names, noise, over_white, stored
 
 from mrt_core.documents import load, save
 from mrt_core.documents.native_layers import MODES, from_native, to_native
-from mrt_core.documents.psd_values import clean_name
-from mrt_core.documents.psd_writer import write_psd
+from mrt_core.documents.psd.values import clean_name
+from mrt_core.documents.psd.writer import write_psd
 from mrt_core.geometry import Box, Size
-from mrt_core.layers import BLEND_MODES, PASS_THROUGH, Group, Layer, LayerStack, composite, composite_premultiplied
+from mrt_core.stacks.layers import (
+    BLEND_MODES,
+    PASS_THROUGH,
+    Group,
+    Layer,
+    LayerStack,
+    composite,
+    composite_premultiplied,
+)
 
 EXAMPLES = settings(max_examples=40, deadline=None)
 

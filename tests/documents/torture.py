@@ -11,7 +11,7 @@ from psd_tools.psd.vector import ClosedKnotLinked, ClosedPath, InitialFillRule, 
 from psd_tools.psd.vector import Path as VectorPath
 
 from mrt_core.geometry import Size
-from mrt_core.layers import Group, Layer, LayerStack
+from mrt_core.stacks.layers import Group, Layer, LayerStack
 
 LONG_NAME = "長" * 126 + "🐈" * 64 + "z"  # 255 UTF-16 units
 

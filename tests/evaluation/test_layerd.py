@@ -15,7 +15,7 @@ from mrt_core.evaluation.layerd import (
     mean_by_merges,
 )
 from mrt_core.geometry import Size
-from mrt_core.layers import Layer, LayerStack
+from mrt_core.stacks.layers import Layer, LayerStack
 
 WIDTH = 12
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

@@ -15,8 +15,8 @@ from mrt_core.evaluation.held_out import (
     opaque_crops,
     score,
 )
-from mrt_core.layers import composite
-from mrt_core.tasks import Task
+from mrt_core.stacks.layers import composite
+from mrt_core.tasks.slots import Task
 
 FRAME_AREA = 64 * 64
 

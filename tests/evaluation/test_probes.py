@@ -28,10 +28,10 @@ from mrt_core.evaluation.probes import (
     probe_table,
 )
 from mrt_core.geometry import Size
-from mrt_core.layers import Layer
 from mrt_core.pipeline import Pipeline, SamplingOptions
-from mrt_core.regions import RegionCodec
-from mrt_core.tasks import Task
+from mrt_core.stacks.layers import Layer
+from mrt_core.tasks.region_codec import RegionCodec
+from mrt_core.tasks.slots import Task
 from mrt_core.training.probe import augmented, train_probe
 
 AREA = 64 * 64

@@ -14,7 +14,7 @@ from mrt_core.evaluation.restyle import (
     style_distance,
     summarise,
 )
-from mrt_core.tasks import Task
+from mrt_core.tasks.slots import Task
 
 RED, BLUE = (255, 0, 0, 255), (0, 0, 255, 255)
 

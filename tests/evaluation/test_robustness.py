@@ -22,10 +22,10 @@ from mrt_core.evaluation.robustness import (
     score_anywhere,
 )
 from mrt_core.geometry import Box
-from mrt_core.layers import Layer, LayerStack
 from mrt_core.pipeline import Pipeline, SamplingOptions
-from mrt_core.regions import RegionCodec
-from mrt_core.tasks import Task
+from mrt_core.stacks.layers import Layer, LayerStack
+from mrt_core.tasks.region_codec import RegionCodec
+from mrt_core.tasks.slots import Task
 
 AREA = 64 * 64
 

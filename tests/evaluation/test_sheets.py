@@ -6,10 +6,10 @@ from tiny_checkpoints import tiny_checkpoint
 from mrt_core.evaluation.held_out import held_out_case
 from mrt_core.evaluation.sheets import CELL, MARGIN, TILE, draw_sheet, layer_grid, sample_pictures
 from mrt_core.geometry import Size
-from mrt_core.layers import Layer, LayerStack, composite
 from mrt_core.pipeline import Pipeline, SamplingOptions
-from mrt_core.regions import RegionCodec
-from mrt_core.tasks import Task
+from mrt_core.stacks.layers import Layer, LayerStack, composite
+from mrt_core.tasks.region_codec import RegionCodec
+from mrt_core.tasks.slots import Task
 
 
 def test_layers_stand_side_by_side_each_in_a_square():

@@ -13,8 +13,8 @@ from mrt_core.errors import MRTError
 from mrt_core.geometry import TokenBox
 from mrt_core.lora.apply import apply_loras
 from mrt_core.lora.file import read_lora
-from mrt_core.sequence import Role, SampleLayout, Slot, pack_samples
-from mrt_core.transformer import MaskedRegionTransformer
+from mrt_core.models.sequence import Role, SampleLayout, Slot, pack_samples
+from mrt_core.models.transformer import MaskedRegionTransformer
 
 
 def tiny_model(operations=nn) -> MaskedRegionTransformer:

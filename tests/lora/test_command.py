@@ -9,17 +9,17 @@ import torch
 from lora_files import LAYERS, lora_state, random_pairs
 from safetensors.torch import save_file
 
-from mrt_core.bundled import bundled_checkpoint
-from mrt_core.checkpoint import Sampling, inspect_checkpoint
+from mrt_core.checkpoints.bundled import bundled_checkpoint
+from mrt_core.checkpoints.checkpoint import Sampling, inspect_checkpoint
 from mrt_core.cli import build_parser, main
 from mrt_core.cli.common import load_pipeline, split_strength
-from mrt_core.configs import TransformerConfig
 from mrt_core.documents import load
 from mrt_core.geometry import Box
-from mrt_core.layers import composite
 from mrt_core.lora.file import Lora, LowRank, save_lora
 from mrt_core.lora.names import model_layers
 from mrt_core.lora.report import inspect_lora
+from mrt_core.models.configs import TransformerConfig
+from mrt_core.stacks.layers import composite
 
 INPUTS = bundled_checkpoint().parent / "demo"
 

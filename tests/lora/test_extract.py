@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny_checkpoints import TINY
 
-from mrt_core.configs import TransformerConfig
 from mrt_core.errors import MRTError
 from mrt_core.lora.apply import apply_loras
 from mrt_core.lora.extract import extract_lora
 from mrt_core.lora.file import read_lora, save_lora
-from mrt_core.transformer import MaskedRegionTransformer
+from mrt_core.models.configs import TransformerConfig
+from mrt_core.models.transformer import MaskedRegionTransformer
 
 WIDEST = 128  # at least the shorter side of every matrix
 

@@ -5,9 +5,9 @@ import torch
 from lora_files import LAYERS, NAMINGS, lora_state
 from tiny_checkpoints import TINY
 
-from mrt_core.configs import TransformerConfig
 from mrt_core.lora.file import read_lora
 from mrt_core.lora.names import model_layers
+from mrt_core.models.configs import TransformerConfig
 
 
 @pytest.mark.parametrize(("prefix", "suffixes"), NAMINGS, ids=[prefix + "*" + down for prefix, (down, _) in NAMINGS])

@@ -9,9 +9,9 @@ from PIL import Image
 from torture import names, over_white, reference, stored, torture_stack
 
 from mrt_core.documents import save
-from mrt_core.documents.psd_writer import save_psd
+from mrt_core.documents.psd.writer import save_psd
 from mrt_core.geometry import Size
-from mrt_core.layers import Group, Layer, LayerStack
+from mrt_core.stacks.layers import Group, Layer, LayerStack
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ import torch
 from tiny_checkpoints import tiny_checkpoint
 from torch import Tensor, nn
 
-from mrt_core.checkpoint import save_checkpoint
+from mrt_core.checkpoints.checkpoint import save_checkpoint
 from mrt_core.designs.generator import DesignSettings, generate_design
-from mrt_core.regions import RegionCodec
-from mrt_core.tasks import Task, plan
+from mrt_core.tasks.region_codec import RegionCodec
+from mrt_core.tasks.slots import Task, plan
 from mrt_core.training.finetune import Finetuning, build_model, open_checkpoint
 from mrt_core.training.low_rank import LowRankTraining
 from mrt_core.training.samples import Example, TrainingSample, write_shard

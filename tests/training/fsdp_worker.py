@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from mrt_core.tasks import Task
+from mrt_core.tasks.slots import Task
 from mrt_core.training.muon import muon_for, orthogonalise, orthogonalised
 from mrt_core.training.processes import average_gradients
 from mrt_core.training.samples import read_shard

@@ -26,9 +26,10 @@ from mrt_core.evaluation.ablations import (
 from mrt_core.evaluation.held_out import METRICS, held_out_design
 from mrt_core.evaluation.reconstruction import SOURCES, Reconstruction
 from mrt_core.evaluation.robustness import evaluate_jitter
+from mrt_core.models.transformer import TransformerConfig
 from mrt_core.pipeline import SamplingOptions
-from mrt_core.regions import RegionCodec
-from mrt_core.tasks import EMPTY_PROMPT, Task, layered_prompt
+from mrt_core.tasks.region_codec import RegionCodec
+from mrt_core.tasks.slots import EMPTY_PROMPT, Task, layered_prompt
 from mrt_core.training import autoencoder as autoencoder_training
 from mrt_core.training.ablations import (
     TEXT_AND_IMAGE,
@@ -44,7 +45,6 @@ from mrt_core.training.ablations import (
 from mrt_core.training.autoencoder import AutoencoderTraining, save_autoencoder, seen_by
 from mrt_core.training.samples import TrainingSample, make_example, random_examples, read_shard, write_shard
 from mrt_core.training.teacher import SamplePool, TeacherTraining
-from mrt_core.transformer import TransformerConfig
 
 AREA = 48 * 48
 TRANSFORMER = TransformerConfig(num_layers=1, num_heads=2, head_dim=32, text_dim=256, rope_axes=(8, 12, 12))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from mrt_core.checkpoint import save_checkpoint
+from mrt_core.checkpoints.checkpoint import save_checkpoint
 from mrt_core.cli import main
 from mrt_core.designs.from_documents import read_designs
 from mrt_core.designs.generator import DesignSettings, generate_design
 from mrt_core.documents import save
 from mrt_core.errors import MRTError
-from mrt_core.regions import RegionCodec
+from mrt_core.tasks.region_codec import RegionCodec
 from mrt_core.training.document_samples import document_examples, write_document_shards
 from mrt_core.training.samples import read_shard
 

@@ -12,24 +12,24 @@ from finetune_setup import PAIRS, TRAINING, exact_loss, save_small, small_model,
 from safetensors.torch import load_file, save_file
 from tiny_checkpoints import TINY, public_state, tiny_checkpoint
 
-from mrt_core.checkpoint import Family, inspect_checkpoint, load_checkpoint, save_checkpoint
-from mrt_core.checkpoint_info import Sampling
+from mrt_core.checkpoints.checkpoint import Family, inspect_checkpoint, load_checkpoint, save_checkpoint
+from mrt_core.checkpoints.info import Sampling
 from mrt_core.cli import build_parser, main
 from mrt_core.cli.finetune import MEMORY
-from mrt_core.configs import TransformerConfig
 from mrt_core.designs.generator import DesignSettings
 from mrt_core.errors import MRTError
 from mrt_core.lora.apply import apply_loras
 from mrt_core.lora.file import read_lora
-from mrt_core.regions import RegionCodec
-from mrt_core.sequence import pack_samples
-from mrt_core.tasks import EMPTY_PROMPT
+from mrt_core.models.configs import TransformerConfig
+from mrt_core.models.sequence import pack_samples
+from mrt_core.models.transformer import MaskedRegionTransformer
+from mrt_core.tasks.region_codec import RegionCodec
+from mrt_core.tasks.slots import EMPTY_PROMPT
 from mrt_core.training.finetune import Finetuning, UnfilledOperations, finetune, static_bytes
 from mrt_core.training.low_rank import LowRankTraining, add_pairs
 from mrt_core.training.prompts import CachedText, write_text_states
 from mrt_core.training.samples import TRAINING_MIX, encode_samples, random_examples, read_shard
 from mrt_core.training.state import averaged_weights
-from mrt_core.transformer import MaskedRegionTransformer
 
 WORKER = Path(__file__).parent / "finetune_worker.py"
 TESTS = Path(__file__).parents[1]

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from tiny_teacher import make_teacher
 
 from mrt_core.designs.generator import DesignSettings, generate_design
-from mrt_core.regions import RegionCodec
-from mrt_core.tasks import Task, plan
+from mrt_core.tasks.region_codec import RegionCodec
+from mrt_core.tasks.slots import Task, plan
 from mrt_core.training.muon import muon_for
 from mrt_core.training.samples import Example, write_shard
 from mrt_core.training.state import TrainingState, averaged_weights

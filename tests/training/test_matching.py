@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mrt_core.sampling import renoise
-from mrt_core.schedule import shifted_sigmas
+from mrt_core.sampling.samplers import renoise
+from mrt_core.sampling.schedule import shifted_sigmas
 from mrt_core.training.flow import NoisyTokens, add_noise, velocity_loss
 from mrt_core.training.matching import (
     Step,

@@ -7,9 +7,9 @@ import pytest
 
 from mrt_core.designs.generator import DesignSettings
 from mrt_core.errors import MRTError
-from mrt_core.regions import RegionCodec
-from mrt_core.sequence import Role
-from mrt_core.tasks import Task
+from mrt_core.models.sequence import Role
+from mrt_core.tasks.region_codec import RegionCodec
+from mrt_core.tasks.slots import Task
 from mrt_core.training.samples import random_examples, write_shard
 from mrt_core.training.teacher import SamplePool
 

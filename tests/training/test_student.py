@@ -10,16 +10,16 @@ from safetensors.torch import load_file
 from tiny_teacher import make_teacher
 from torch import nn
 
-from mrt_core.checkpoint import Sampling, load_checkpoint, save_checkpoint
+from mrt_core.checkpoints.checkpoint import Sampling, load_checkpoint, save_checkpoint
 from mrt_core.designs.generator import DesignSettings, generate_design
 from mrt_core.errors import MRTError
 from mrt_core.lora.apply import apply_loras
 from mrt_core.lora.file import read_lora
 from mrt_core.lora.student import student_info
 from mrt_core.pipeline import Pipeline, SamplingOptions
-from mrt_core.regions import RegionCodec
-from mrt_core.request import text_to_layers_request
-from mrt_core.tasks import Task
+from mrt_core.tasks.region_codec import RegionCodec
+from mrt_core.tasks.request import text_to_layers_request
+from mrt_core.tasks.slots import Task
 from mrt_core.training import bundle
 from mrt_core.training.flow import velocity_loss
 from mrt_core.training.matching import distribution_matching_loss

@@ -12,9 +12,9 @@ from torch import nn
 
 from mrt_core.designs.generator import DesignSettings, generate_design
 from mrt_core.errors import MRTError
-from mrt_core.regions import RegionCodec, places
-from mrt_core.sequence import Role, patchify
-from mrt_core.tasks import HARMONIZE, Task, plan
+from mrt_core.models.sequence import Role, patchify
+from mrt_core.tasks.region_codec import RegionCodec, places
+from mrt_core.tasks.slots import HARMONIZE, Task, plan
 from mrt_core.training.autoencoder import AutoencoderTraining, crops
 from mrt_core.training.captions import training_prompts
 from mrt_core.training.flow import plain_attention

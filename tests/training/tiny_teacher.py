@@ -2,8 +2,8 @@
 
 import torch
 
-from mrt_core.configs import TextConfig, TransformerConfig
-from mrt_core.tokenizer import train_tokenizer
+from mrt_core.models.configs import TextConfig, TransformerConfig
+from mrt_core.models.tokenizer import train_tokenizer
 from mrt_core.training.teacher import TeacherModel
 
 TRANSFORMER = TransformerConfig(num_layers=2, num_heads=2, head_dim=32, text_dim=32, rope_axes=(8, 12, 12))

@@ -17,9 +17,9 @@ from quantised_files import (
 from safetensors.torch import load_file, save_file
 from tiny_checkpoints import public_state
 
-from mrt_core.checkpoint import Family, inspect_checkpoint, load_checkpoint, save_checkpoint
+from mrt_core.checkpoints.checkpoint import Family, inspect_checkpoint, load_checkpoint, save_checkpoint
 from mrt_core.errors import MRTError
-from mrt_core.transformer import MaskedRegionTransformer
+from mrt_core.models.transformer import MaskedRegionTransformer
 from mrt_core.weights.gguf_blocks import unpack_blocks
 from mrt_core.weights.gguf_types import BLOCK_FORMATS, packed_columns
 from mrt_core.weights.packed_linear import PackedLinear, pack_linears

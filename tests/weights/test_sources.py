@@ -14,12 +14,12 @@ from quantised_files import save_gguf, wide_state
 from safetensors.torch import save_file
 from tiny_checkpoints import PUBLIC, header_bytes, public_state
 
-from mrt_core.autoencoder import Autoencoder
-from mrt_core.checkpoint import Family, inspect_checkpoint, load_checkpoint
-from mrt_core.configs import WAN_LATENT_STD, AutoencoderConfig
+from mrt_core.checkpoints.checkpoint import Family, inspect_checkpoint, load_checkpoint
 from mrt_core.errors import MRTError
-from mrt_core.transformer import MaskedRegionTransformer
-from mrt_core.unfilled import UNFILLED
+from mrt_core.models.autoencoder import Autoencoder
+from mrt_core.models.configs import WAN_LATENT_STD, AutoencoderConfig
+from mrt_core.models.transformer import MaskedRegionTransformer
+from mrt_core.models.unfilled import UNFILLED
 from mrt_core.weights import open_weights
 from mrt_core.weights.reading import read_weights
 

@@ -1,0 +1,1 @@
+"""PSD and PSB: read and written."""

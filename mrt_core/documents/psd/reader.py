@@ -1,0 +1,109 @@
+"""PSD or PSB to a layer stack: names, order, groups, opacity, modes, visibility, and the job that made the document.
+
+A plain pixel layer keeps its pixels as they are. What a layer stack cannot keep apart (masks, clipping, effects, vector
+shapes, other colour modes) is rendered into the layer's pixels, with a warning by layer name where that is not exact.
+Source: Adobe file format, "Layer and Mask Information Section".
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from psd_tools import PSDImage
+from psd_tools.constants import ColorMode, Resource
+
+from ...errors import MRTError
+from ...geometry import Size
+from ...stacks.layers import Layer, LayerStack
+from ..budget import PixelBudget
+from ..metadata import from_xmp
+from ..wording import reason
+from .nodes import Reading, read_nodes
+from .pixels import merged_pixels
+from .writer import DEFAULT_PPI
+
+log = logging.getLogger(__name__)
+
+_SIGNATURE = b"8BPS"
+# What psd-tools' compositor may allocate at once, for layers that have to be rendered.
+_FREE_BYTES, _BYTES_PER_BYTE = 2**28, 64
+
+
+def load_psd(path: Path) -> LayerStack:
+    """The layer stack in a PSD or PSB file, as 8-bit sRGB; its `warnings` say, by layer name, where it is not exact.
+
+    Raises MRTError for a file that cannot be read or unpacks to more than `budget.MAX_PIXELS`.
+    """
+    path = Path(path)
+    with _opened(path) as (document, budget):
+        stack = _read_stack(document, budget)
+    for warning in stack.warnings:
+        log.warning("%s: %s", path.name, warning)
+    return stack
+
+
+def load_psd_preview(path: Path) -> np.ndarray:
+    """The picture that the program which saved the PSD stored beside its layers: RGBA uint8 (height, width, 4).
+
+    The remedy where `load_psd` warns that layers are not exact. Raises MRTError.
+    """
+    with _opened(Path(path)) as (document, budget), warnings.catch_warnings():
+        warnings.simplefilter("error")  # a preview that cannot be decoded must not come out black
+        return merged_pixels(document, budget)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[PSDImage, PixelBudget]]:
+    """The parsed document; whatever fails while it is used becomes one MRTError."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != _SIGNATURE:
+                raise MRTError(
+                    f'"{path}" is not a PSD file: it does not begin with "8BPS"; choose a .psd or .psb file.'
+                )
+        size = path.stat().st_size
+    except OSError as error:
+        raise MRTError(f'Cannot read "{path}": {error.strerror}; check the path.') from error
+    try:
+        yield PSDImage.open(path, max_alloc_bytes=_FREE_BYTES + _BYTES_PER_BYTE * size), PixelBudget(size)
+    except MRTError:
+        raise
+    except Exception as error:  # a damaged file makes the parser raise errors of many kinds
+        raise MRTError(
+            f'"{path}" is damaged or uses a feature that cannot be read ({reason(error)}); save it again in the program it came '
+            "from."
+        ) from error
+
+
+def _read_stack(document: PSDImage, budget: PixelBudget) -> LayerStack:
+    job = from_xmp(document.image_resources.get_data(Resource.XMP_METADATA) or b"") or {}
+    reading = Reading(budget, _dict(job.get("layers")))
+    if document.depth > 8 or document.color_mode != ColorMode.RGB:
+        reading.warnings.append(
+            f"The document is {document.color_mode.name} with {document.depth} bits per channel; its layers were "
+            "converted to 8-bit sRGB."
+        )
+    layers = read_nodes(document, reading, ())
+    if not len(document):
+        with reading.decoding("Background"):
+            layers = (Layer(merged_pixels(document, budget), 0, 0, "Background"),)
+    metadata = _with_ppi(_dict(job.get("metadata")), document)
+    return LayerStack(Size(document.width, document.height), layers, metadata, tuple(reading.warnings))
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _with_ppi(metadata: dict[str, Any], document: PSDImage) -> dict[str, Any]:
+    """`metadata` with the document's resolution, where that is not what the metadata says or the default."""
+    resolution = document.image_resources.get_data(Resource.RESOLUTION_INFO)
+    fixed_point = resolution.horizontal if resolution else round(DEFAULT_PPI * 65536)
+    stated = metadata.get("ppi", DEFAULT_PPI)
+    if isinstance(stated, int | float) and round(stated * 65536) == fixed_point:
+        return metadata
+    return {**metadata, "ppi": fixed_point / 65536}

@@ -1,0 +1,1 @@
+"""The networks: transformer, autoencoder and text embeddings, their sizes and the sequence they work on."""

@@ -1,0 +1,1 @@
+"""Stacks of RGBA layers, and how they are composited."""

@@ -1,0 +1,1 @@
+"""Layers that were taken from an image, made to show it again."""

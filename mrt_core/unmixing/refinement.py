@@ -1,0 +1,205 @@
+"""Refinement of layers that were taken from an image, so that together they show it.
+
+Where the prediction shows the image already, it is trusted. Where it does not, `segmentation` says which layer every pixel
+shows, and alphas follow from the top layer down; what is hidden stays as predicted. Then all change as little as needed.
+A pixel of the flattened stack is sum_k v_k (c_k, 1): straight colours c_k, visible shares v_k = a_k t_k, with t_k what the
+layers above let through. Its derivative is v_k for the colour of layer k and t_k ((c_k, 1) - u_k) for its alpha a_k, where
+u_k is what is below. Each Gauss-Newton step takes the smallest weighted change of all colours and alphas that brings the
+pixel to the image's. Inside a layer that is seen alone only its colours change; on outlines this is the compositing equation
+solved for alpha.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import MRTError
+from ..geometry import Box
+from ..stacks.layers import Layer, LayerStack, paste, premultiply
+from .segmentation import FIT_PIXELS, REACH, ColorModel, fit_colors, segment, thinned
+
+TRUSTED = 0.1  # error of the shown colours, in 0..1, at which a prediction is believed by 1/e
+TRUST_REACH = 2  # px over which that error is averaged
+UNEXPECTED = 0.1  # prior of a layer where it was not predicted to be seen
+# What the layers above let through: alphas stay as predicted below the first, and are found in the image above the second.
+HIDDEN, SEEN = 0.3, 0.7
+OPAQUE, TRANSPARENT = 0.98, 0.02  # alphas outside these are not an outline's
+MARGIN = max(REACH, TRUST_REACH)  # rows around a band that its labels and its trust depend on
+STEPS = 5  # of Gauss-Newton; three leave random full-frame layers up to 0.065 off the image
+BACKGROUND_WEIGHT = 1 / 16  # a background goes on beside its layers and is the most certain
+DAMPING = 1e-3  # of squared values in 0..1
+SURE_ALPHA = 0.25  # from here on, a pixel's own colour is its layer's
+COARSE, SPREAD = 32, 4  # px a side of the image in which colours spread, and how far they do
+BAND_PIXELS = 2**22  # pixels times layers in a band, without the rows around it
+
+
+@dataclass
+class _Planes:
+    """All layers over one band of the frame, bottom to top: colours (K, H, W, 3), alphas (K, H, W) in 0..1, and whether each
+    pixel lies inside each layer's box (K, H, W)."""
+
+    color: Tensor
+    alpha: Tensor
+    inside: Tensor
+
+
+def match_image(stack: LayerStack, image: np.ndarray) -> LayerStack:
+    """The stack whose flattened frame is `image` (height, width, 4), straight RGBA uint8, as nearly as its boxes allow.
+
+    The lowest layer is taken as the background, and all as they come from a model: visible, blended normally, of opacity 1.
+    Pixels past the frame stay as they are. Where a layer is transparent it has the colours of its surroundings, so that no
+    dark fringe comes up when it is scaled or its mask is changed. Raises MRTError for an image of another size than the
+    frame.
+    """
+    height, width = image.shape[:2]
+    if (width, height) != tuple(stack.frame):
+        raise MRTError(
+            f"the image to match is {width} x {height} px, but the layers' frame is {stack.frame.width} x "
+            f"{stack.frame.height} px; scale the image to the frame"
+        )
+    filled = [spread_colors(layer.pixels) for layer in stack.layers]
+    pixels = [
+        np.where(layer.pixels[..., 3:] > 0, layer.pixels, spread)
+        for layer, spread in zip(stack.layers, filled, strict=True)
+    ]
+    for spread in filled:
+        spread[..., 3] = 255
+    target = torch.from_numpy(premultiply(image))  # (H, W, 4)
+    rows = max(1, BAND_PIXELS // (width * len(stack.layers)))
+    bands = [(top, min(top + rows, height)) for top in range(0, height, rows)]
+    colors = _fit_colors(stack, filled, target, bands)
+    for top, bottom in bands:
+        start, end = max(top - MARGIN, 0), min(bottom + MARGIN, height)
+        planes = _planes(stack, filled, Box(0, start, width, end - start))
+        _take_apart(planes, target[start:end], colors)
+        refined = torch.cat([planes.color, planes.alpha[..., None]], -1)[:, top - start : bottom - start]
+        for layer, own, shown in zip(stack.layers, pixels, refined, strict=True):
+            _write_back(layer, own, shown, Box(0, top, width, bottom - top))
+    return replace(stack, layers=tuple(replace(x, pixels=own) for x, own in zip(stack.layers, pixels, strict=True)))
+
+
+def spread_colors(pixels: np.ndarray) -> np.ndarray:
+    """Straight RGBA (h, w, 4) uint8 with colours of the neighbourhood where it is transparent; alpha stays."""
+    size = pixels.shape[:2]
+    image = torch.from_numpy(premultiply(pixels)).permute(2, 0, 1)[None]  # (1, 4, h, w)
+    coarse = F.adaptive_avg_pool2d(image, [min(side, COARSE) for side in size])
+    near = F.avg_pool2d(coarse, 2 * SPREAD + 1, 1, SPREAD) + 1e-6 * image.mean((2, 3), keepdim=True)
+    near = F.interpolate(near, size=size, mode="bilinear")
+    around = near[:, :3] / near[:, 3:].clamp_min(1e-12)
+    alpha = image[:, 3:]
+    own = image[:, :3] / alpha.clamp_min(1e-6)
+    share = (alpha / SURE_ALPHA).clamp(max=1)
+    color = own * share + around * (1 - share)  # (1, 3, h, w)
+    spread = pixels.copy()
+    spread[..., :3] = (255 * color[0]).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    return spread
+
+
+def _planes(stack: LayerStack, filled: list[np.ndarray], area: Box) -> _Planes:
+    """The layers over `area`; `filled` are their pixels made opaque."""
+    color, alpha, inside = [], [], []
+    for layer, pixels in zip(stack.layers, filled, strict=True):
+        shown = torch.from_numpy(paste(replace(layer, pixels=pixels), area))
+        color.append(shown[..., :3])
+        inside.append(shown[..., 3])
+        alpha.append(torch.from_numpy(paste(layer, area)[..., 3]))
+    return _Planes(torch.stack(color), torch.stack(alpha), torch.stack(inside))
+
+
+def _fit_colors(
+    stack: LayerStack, filled: list[np.ndarray], target: Tensor, bands: list[tuple[int, int]]
+) -> ColorModel:
+    """The colours that layers show in `target` (H, W, 4), from pixels of all bands, which are drawn band by band."""
+    pixels, prior, most = [], [], max(FIT_PIXELS // len(bands), 1)
+    for top, bottom in bands:
+        planes = _planes(stack, filled, Box(0, top, target.shape[1], bottom - top))
+        prior.append(thinned(_prior(planes).flatten(1).T, most))  # (P, K)
+        pixels.append(thinned(target[top:bottom].flatten(0, 1), most))  # (P, 4)
+    return fit_colors(torch.cat(pixels), torch.cat(prior))
+
+
+def _let_through(alpha: Tensor) -> Tensor:
+    """What the layers above each of (K, ...) let through (K, ...)."""
+    above = torch.cumprod(1 - alpha.flip(0), 0).flip(0)  # layer k and all above it
+    return torch.cat([above[1:], torch.ones_like(above[:1])])
+
+
+def _flatten(solid: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """What lies below each of the layers `solid` (K, H, W, 4), and all of them flattened (H, W, 4), both premultiplied."""
+    merged, below = torch.zeros_like(solid[0]), []
+    for own, share in zip(solid, alpha, strict=True):
+        below.append(merged)
+        merged = merged + share[..., None] * (own - merged)
+    return torch.stack(below), merged
+
+
+def _solid(color: Tensor) -> Tensor:
+    """Colours (K, H, W, 3) as opaque layers (K, H, W, 4): (c_k, 1)."""
+    return F.pad(color, (0, 1), value=1.0)
+
+
+def _prior(planes: _Planes) -> Tensor:
+    """How likely each layer is to be seen (K, H, W), not normalised: only inside its box; the background everywhere."""
+    through = _let_through(planes.alpha)
+    seen = torch.cat([through[:1], (planes.alpha * through)[1:]])
+    return (seen + UNEXPECTED) * torch.cat([torch.ones_like(through[:1]), planes.inside[1:]])
+
+
+def _trust(planes: _Planes, target: Tensor) -> Tensor:
+    """How far the prediction is to be believed (H, W), in 0..1, by how nearly it shows `target` (H, W, 4)."""
+    merged = _flatten(_solid(planes.color), planes.alpha)[1]
+    error = (merged - target).square().sum(-1)[None]  # (1, H, W)
+    error = F.avg_pool2d(error, 2 * TRUST_REACH + 1, 1, TRUST_REACH, count_include_pad=False)[0]
+    return torch.exp(-error / TRUSTED**2)
+
+
+def _take_apart(planes: _Planes, target: Tensor, colors: ColorModel) -> None:
+    """Change `planes` in place so that they show `target` (H, W, 4), premultiplied; the last step moves colours alone."""
+    trust = _trust(planes, target)
+    shares = segment(colors, target.permute(2, 0, 1), _prior(planes)) * target[..., 3]
+    planes.alpha += (1 - trust) * (_alphas(shares, planes) - planes.alpha)
+    outline = (planes.alpha > TRANSPARENT) & (planes.alpha < OPAQUE)
+    weight = torch.ones(len(shares), 1, 1)
+    weight[0] = BACKGROUND_WEIGHT
+    for _ in range(STEPS):
+        _step(planes, target, weight, weight * planes.inside * torch.where(outline, 1.0, trust))
+    _step(planes, target, torch.ones_like(weight), torch.zeros_like(planes.alpha))
+
+
+def _alphas(shares: Tensor, planes: _Planes) -> Tensor:
+    """The alphas (K, H, W) at which layers have these shares of the image, from the top one down; as predicted where hidden."""
+    alpha, left = planes.alpha.clone(), torch.ones_like(shares[0])
+    for k in reversed(range(len(alpha))):
+        known = (left - HIDDEN).div(SEEN - HIDDEN).clamp(0, 1)
+        alpha[k] += known * ((shares[k] / left.clamp_min(1e-3)).clamp(max=1) - alpha[k])
+        left = (left - shares[k]).clamp_min(0)
+    return alpha * planes.inside
+
+
+def _step(planes: _Planes, target: Tensor, color_weight: Tensor, alpha_weight: Tensor) -> None:
+    """One Gauss-Newton step; weights (K, 1, 1) and (K, H, W) say how readily colours and alphas change."""
+    color, alpha = planes.color, planes.alpha
+    solid = _solid(color)
+    below, merged = _flatten(solid, alpha)
+    through = _let_through(alpha)  # (K, H, W): t_k
+    visible = alpha * through  # (K, H, W): v_k
+    slope = through[..., None] * (solid - below)  # (K, H, W, 4): of the merged pixel in a_k
+    gram = torch.einsum("k...,k...i,k...j->...ij", alpha_weight, slope, slope)  # (H, W, 4, 4)
+    colors = F.pad((color_weight * visible.square()).sum(0)[..., None].expand(-1, -1, 3), (0, 1))  # (H, W, 4)
+    gram += torch.diag_embed(colors + DAMPING)
+    force = torch.linalg.solve(gram, target - merged)  # (H, W, 4)
+    planes.alpha = (alpha + alpha_weight * torch.einsum("k...i,...i->k...", slope, force)).clamp(0, 1)
+    planes.color = (color + (color_weight * visible)[..., None] * force[..., :3]).clamp(0, 1)
+
+
+def _write_back(layer: Layer, pixels: np.ndarray, refined: Tensor, area: Box) -> None:
+    """Put `refined` (h, w, 4) of `area` into the layer's own `pixels` where the two overlap."""
+    x, y = layer.x, layer.y - int(area.y)  # the layer's corner in the area
+    left, top = max(x, 0), max(y, 0)
+    right, bottom = min(x + pixels.shape[1], int(area.width)), min(y + pixels.shape[0], int(area.height))
+    if right > left and bottom > top:
+        part = (255 * refined[top:bottom, left:right]).round().byte().numpy()
+        pixels[top - y : bottom - y, left - x : right - x] = part
