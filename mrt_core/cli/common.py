@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from ..errors import MRTError
 from ..layouts.layout import MAX_FRAME_SIDE, MIN_FRAME_SIDE
-from ..lora.apply import apply_loras
+from ..lora.apply import apply_loras, student_info
 from ..lora.file import read_lora
-from ..lora.student import student_info
 from ..models.modes import REGION_MODES
 from ..offload.plan import read_size
 from ..pipeline import Pipeline, SamplingOptions

@@ -1,6 +1,7 @@
 """A LoRA in a transformer: merged into plain weights, beside weights that are stored in another form."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checkpoints.info import CheckpointInfo
 from ..errors import MRTError
 from .file import Lora, LowRank
 
@@ -113,3 +115,16 @@ def _stand_beside(layer: nn.Module, terms: list[tuple[LowRank, float]]) -> None:
     device = next(chain(layer.parameters(), layer.buffers())).device
     layer.add_module(BRANCH, SideBranch(terms, device))
     layer.register_forward_hook(_add_branch)
+
+
+def student_info(info: CheckpointInfo, loras: Sequence[tuple[Lora, float]]) -> CheckpointInfo:
+    """What is known of a checkpoint with these LoRAs and strengths applied: a student where one of them is a student's.
+
+    Raises MRTError when two of them say how to sample.
+    """
+    found = [lora.sampling for lora, strength in loras if lora.sampling is not None and strength != 0]
+    if len(found) > 1:
+        raise MRTError(f"{len(found)} of the LoRAs say how to sample, but one student at a time was expected; give one")
+    if not found:
+        return info
+    return replace(info, student=True, sampling=found[0], image_sampling=None)

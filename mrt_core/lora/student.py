@@ -4,17 +4,13 @@ The JSON is {"version": 1, "sampling": {"steps", "sigmas" or "shift", "solver", 
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..checkpoints.detection import INFO_KEY
-from ..checkpoints.info import CheckpointInfo, Sampling, read_sampling
+from ..checkpoints.info import Sampling, read_sampling
 from ..errors import MRTError
-
-if TYPE_CHECKING:
-    from .file import Lora
 
 STUDENT_CFG = 1.0
 VERSION = 1  # of the JSON
@@ -57,16 +53,3 @@ def _require_student(sampling: Sampling) -> Sampling:
             f"{STUDENT_CFG:g}; use the file that belongs to this version"
         )
     return sampling
-
-
-def student_info(info: CheckpointInfo, loras: "Sequence[tuple[Lora, float]]") -> CheckpointInfo:
-    """What is known of a checkpoint with these LoRAs and strengths applied: a student where one of them is a student's.
-
-    Raises MRTError when two of them say how to sample.
-    """
-    found = [lora.sampling for lora, strength in loras if lora.sampling is not None and strength != 0]
-    if len(found) > 1:
-        raise MRTError(f"{len(found)} of the LoRAs say how to sample, but one student at a time was expected; give one")
-    if not found:
-        return info
-    return replace(info, student=True, sampling=found[0], image_sampling=None)

@@ -6,16 +6,13 @@ whose noise levels are known beforehand, needs those weights but once, one block
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .weight_copies import on_device
-
-if TYPE_CHECKING:
-    from .transformer import AdaptiveOutputNorm, MaskedRegionTransformer, TransformerBlock
 
 
 class Modulation:
@@ -41,10 +38,10 @@ class Modulations(Protocol):
     def rows(self) -> int:
         """R: the noise levels and one more."""
 
-    def of_block(self, block: "TransformerBlock") -> tuple[Tensor, Tensor]:
+    def of_block(self, block: nn.Module) -> tuple[Tensor, Tensor]:
         """A block's rows for image and for text, each (R, 6 * width)."""
 
-    def of_output(self, norm: "AdaptiveOutputNorm") -> Tensor:
+    def of_output(self, norm: nn.Module) -> Tensor:
         """The rows (R, 2 * width) of the output norm."""
 
 
@@ -58,10 +55,10 @@ class ComputedModulations:
     def rows(self) -> int:
         return len(self.time)
 
-    def of_block(self, block: "TransformerBlock") -> tuple[Tensor, Tensor]:
+    def of_block(self, block: nn.Module) -> tuple[Tensor, Tensor]:
         return block.img_mod(self.time), block.txt_mod(self.time)
 
-    def of_output(self, norm: "AdaptiveOutputNorm") -> Tensor:
+    def of_output(self, norm: nn.Module) -> Tensor:
         return norm.linear(F.silu(self.time))
 
 
@@ -77,10 +74,10 @@ class StoredModulations:
     def rows(self) -> int:
         return len(self.output)
 
-    def of_block(self, block: "TransformerBlock") -> tuple[Tensor, Tensor]:
+    def of_block(self, block: nn.Module) -> tuple[Tensor, Tensor]:
         return self.image[block.number], self.text[block.number]
 
-    def of_output(self, norm: "AdaptiveOutputNorm") -> Tensor:
+    def of_output(self, norm: nn.Module) -> Tensor:
         return self.output
 
 
@@ -98,7 +95,7 @@ class ModulationTable:
 
 
 def modulation_table(
-    transformer: "MaskedRegionTransformer", levels: Sequence[float], dtype: torch.dtype, device: torch.device
+    transformer: nn.Module, levels: Sequence[float], dtype: torch.dtype, device: torch.device
 ) -> ModulationTable:
     """Compute the modulations of `levels` on `device`, where the weights of one layer at a time are copied.
 
@@ -109,7 +106,7 @@ def modulation_table(
     embed = on_device(transformer.time_text_embed, device)
     times = [embed(torch.tensor([level, 0.0], device=device), dtype) for level in levels]  # (2, width) each
 
-    def rows(layer: torch.nn.Module, activate: bool = False) -> Tensor:  # (levels + 1, channels)
+    def rows(layer: nn.Module, activate: bool = False) -> Tensor:  # (levels + 1, channels)
         compute = on_device(layer, device)
         pairs = torch.stack([compute(F.silu(time) if activate else time) for time in times])  # (levels, 2, channels)
         return torch.cat([pairs[:, 0], pairs[-1:, 1]])

@@ -10,8 +10,8 @@ from tiny_checkpoints import TINY
 
 from mrt_core.checkpoints.checkpoint import CheckpointInfo, Sampling
 from mrt_core.errors import MRTError
+from mrt_core.lora.apply import student_info
 from mrt_core.lora.file import Lora, LowRank, read_lora, save_lora
-from mrt_core.lora.student import student_info
 from mrt_core.models.configs import AutoencoderConfig
 
 STUDENT = Sampling(steps=3, cfg=1.0, sigmas=(1.0, 0.7, 0.3, 0.0), solver="renoise")

@@ -13,9 +13,8 @@ from torch import nn
 from mrt_core.checkpoints.checkpoint import Sampling, load_checkpoint, save_checkpoint
 from mrt_core.designs.generator import DesignSettings, generate_design
 from mrt_core.errors import MRTError
-from mrt_core.lora.apply import apply_loras
+from mrt_core.lora.apply import apply_loras, student_info
 from mrt_core.lora.file import read_lora
-from mrt_core.lora.student import student_info
 from mrt_core.pipeline import Pipeline, SamplingOptions
 from mrt_core.tasks.region_codec import RegionCodec
 from mrt_core.tasks.request import text_to_layers_request
