@@ -16,7 +16,7 @@ from mrt_core.errors import MRTError
 from mrt_core.geometry import TOKEN_PX, TokenBox
 from mrt_core.models.configs import AutoencoderConfig, TransformerConfig
 from mrt_core.models.modulation import modulation_table
-from mrt_core.models.sequence import Role, SampleLayout, Slot, pack_samples
+from mrt_core.models.sequence import Role, Slot, SlotLayout, pack_samples
 from mrt_core.models.transformer import MaskedRegionTransformer
 from mrt_core.offload.placement import Placement
 from mrt_core.offload.plan import GIB, MemoryPlan, expected_weights, measure_weights, plan_memory, workload
@@ -31,21 +31,21 @@ TEXT_ENCODER = 2 * 7_070_619_136  # bytes: Qwen2.5-VL-7B's language model in bf1
 WEIGHTS = {"bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
 
 
-def regions(side: int, layers: int, area: float, clean_composite: bool) -> SampleLayout:
+def regions(side: int, layers: int, area: float, clean_composite: bool) -> SlotLayout:
     """Composite, background and `layers` layers of `area` of a canvas of `side` px."""
     count = side // TOKEN_PX
     whole, small = TokenBox(0, 0, count, count), round(count * math.sqrt(area))
     slots = [Slot(Role.COMPOSITE, 0, whole, clean_composite), Slot(Role.BACKGROUND, 1, whole, False)]
     slots += [Slot(Role.LAYER, 2 + n, TokenBox(0, 0, small, small), False) for n in range(layers)]
-    return SampleLayout(tuple(slots), count, count)
+    return SlotLayout(tuple(slots), count, count)
 
 
-def full_canvases(side: int, layers: int) -> SampleLayout:
+def full_canvases(side: int, layers: int) -> SlotLayout:
     """Qwen-Image-Layered's slots: composite, `layers` layers and the clean picture, all of the canvas' size."""
     count = side // TOKEN_PX
     whole = TokenBox(0, 0, count, count)
     slots = [Slot(Role.LAYER, index, whole, False) for index in range(1 + layers)]
-    return SampleLayout((*slots, Slot(Role.LAYER, -1, whole, True)), count, count)
+    return SlotLayout((*slots, Slot(Role.LAYER, -1, whole, True)), count, count)
 
 
 JOBS = {  # what is made, the model, its slots and steps
@@ -55,7 +55,7 @@ JOBS = {  # what is made, the model, its slots and steps
 }
 
 
-def planned(info: CheckpointInfo, sample: SampleLayout, steps: int, weights: str, budget: int) -> MemoryPlan | None:
+def planned(info: CheckpointInfo, sample: SlotLayout, steps: int, weights: str, budget: int) -> MemoryPlan | None:
     """The plan for a card; None where none fits."""
     work = workload(info, sample, 1, steps, torch.bfloat16)
     try:
@@ -65,7 +65,7 @@ def planned(info: CheckpointInfo, sample: SampleLayout, steps: int, weights: str
 
 
 @torch.inference_mode()
-def measured(info: CheckpointInfo, sample: SampleLayout, steps: int, budget: int, device: torch.device) -> float:
+def measured(info: CheckpointInfo, sample: SlotLayout, steps: int, budget: int, device: torch.device) -> float:
     """Peak GiB of two steps of the bf16 model with random weights, placed for `budget` bytes."""
     model = MaskedRegionTransformer(info.transformer, torch.bfloat16, "meta").to_empty(device="cpu")
     for parameter in model.parameters():

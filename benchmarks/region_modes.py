@@ -18,7 +18,7 @@ from mrt_core.evaluation.metrics import psnr
 from mrt_core.models.modes import REGION_MODES
 from mrt_core.models.sequence import Role
 from mrt_core.stacks.layers import premultiply
-from mrt_core.tasks.region_codec import RegionCodec, places, slot_pixels
+from mrt_core.tasks.region_codec import RegionCodec, canvas_regions, slot_pixels
 from mrt_core.tasks.slots import text_to_layers
 
 
@@ -38,7 +38,7 @@ def main() -> None:
             design = held_out_design(index, checkpoint.info.frame_area)
             sample = text_to_layers(design.layout)
             images = [slot_pixels(slot, design.layout, design.stack) for slot in sample.slots]
-            where = places(sample, sample.slots)
+            where = canvas_regions(sample, sample.slots)
             started = time.perf_counter()
             latents = codec.encode(images, where)
             encoded = time.perf_counter()

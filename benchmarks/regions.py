@@ -18,7 +18,7 @@ import torch
 
 from mrt_core.geometry import TOKEN_PX, TokenBox
 from mrt_core.models.configs import TransformerConfig
-from mrt_core.models.sequence import Role, SampleLayout, Slot, pack_samples
+from mrt_core.models.sequence import Role, Slot, SlotLayout, pack_samples
 from mrt_core.models.transformer import MaskedRegionTransformer
 
 AREA_SHARE = 0.1
@@ -26,14 +26,14 @@ TEXT_TOKENS = 64
 CONFIG = TransformerConfig(num_layers=4, num_heads=8, head_dim=64, text_dim=256, rope_axes=(16, 24, 24))
 
 
-def sample_of(kind: str, layers: int, side: int) -> SampleLayout:
+def sample_of(kind: str, layers: int, side: int) -> SlotLayout:
     """Composite, background and `layers` layers: their regions, or all of them full-canvas."""
     whole = TokenBox(0, 0, side, side)
     small = max(1, round(side * math.sqrt(AREA_SHARE)))
     box = TokenBox(side // 4, side // 4, small, small) if kind == "regions" else whole
     slots = [Slot(Role.COMPOSITE, 0, whole, True), Slot(Role.BACKGROUND, 1, whole, False)]
     slots += [Slot(Role.LAYER, 2 + index, box, False) for index in range(layers)]
-    return SampleLayout(tuple(slots), side, side)
+    return SlotLayout(tuple(slots), side, side)
 
 
 def peak_memory(device: str) -> float:

@@ -112,3 +112,9 @@ def token_box_pixels(tokens: TokenBox, canvas: Box) -> Box:
         tokens.cols * TOKEN_PX,
         tokens.rows * TOKEN_PX,
     )
+
+
+def whole_pixels(box: Box) -> Box:
+    """`box` grown outward to whole pixels."""
+    left, top = math.floor(box.x), math.floor(box.y)
+    return Box(left, top, math.ceil(box.right) - left, math.ceil(box.bottom) - top)

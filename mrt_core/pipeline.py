@@ -14,56 +14,43 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoints.bundled import find_checkpoint
-from .checkpoints.checkpoint import Checkpoint, Sampling, load_checkpoint
+from .checkpoints.checkpoint import Checkpoint, load_checkpoint
 from .checkpoints.components import find_autoencoder, find_text_encoder
 from .errors import MRTError
 from .layouts.layout import Layout, Region
 from .models.modulation import ModulationTable, modulation_table
-from .models.sequence import PackedBatch, SampleLayout, pack_samples, patchify, split_slots
+from .models.sequence import PackedBatch, SlotLayout, pack_samples, patchify, slot_latent_shape, split_slots
 from .models.text import TextEncoder
 from .models.transformer import Block
 from .offload.placement import UNLIMITED, Placement, free_memory
 from .offload.plan import MemoryPlan, measure_weights, plan_memory, workload
-from .sampling.samplers import Denoiser, Progress, SeededNoise, euler, guided, renoise
-from .sampling.schedule import shifted_sigmas, teacher_sigmas
+from .sampling.samplers import Denoiser, SeededNoise, euler, guided, renoise
 from .stacks.layers import LayerStack
+from .tasks.job import Job, job_for
+from .tasks.options import DEFAULTS, SamplingOptions, noise_levels
+from .tasks.realise import assemble, decode_layers, encode_clean_slots, matched
 from .tasks.region_codec import RegionCodec
 from .tasks.request import (
     Request,
-    adapted,
     add_layers_request,
-    assemble,
-    decode_layers,
-    encode_clean_slots,
     image_to_layers_request,
-    matched,
     restyle_layers_request,
-    slot_latent_shape,
     text_to_layers_request,
 )
-from .tasks.slots import EMPTY_PROMPT
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SamplingOptions:
-    """How to sample; None takes the checkpoint's own setting. One stack is made per seed, all in one call.
+class Run:
+    """A job prepared once for sampling: its noise levels (steps + 1,), guidance and solver, and what lies on the device."""
 
-    `renormalise`: guided predictions keep the length that they have without guidance. `frame_area`: px to sample at.
-    `match_image`: layers taken from an image get its outlines and colours, so that together they show it (see `refinement`).
-    `progress(step, steps, x0)` is called after every step; an exception that it raises stops the sampling.
-    """
-
-    seeds: tuple[int, ...] = (0,)
-    steps: int | None = None
-    cfg: float | None = None
-    shift: float | None = None
-    negative: str = EMPTY_PROMPT
-    renormalise: bool = True
-    frame_area: int | None = None
-    match_image: bool = True
-    progress: Progress | None = None
+    job: Job
+    options: SamplingOptions
+    sigmas: Tensor
+    cfg: float
+    solver: str
+    memory: MemoryPlan
 
 
 class Pipeline:
@@ -110,13 +97,13 @@ class Pipeline:
         return cls(checkpoint, reader, codec, placement)
 
     def text_to_layers(
-        self, layout: Layout, prompt: str | None = None, options: SamplingOptions = SamplingOptions()
+        self, layout: Layout, prompt: str | None = None, options: SamplingOptions = DEFAULTS
     ) -> list[LayerStack]:
         """Make every layer of `layout` and its background from text; the default prompt has all its captions."""
         return self.run(text_to_layers_request(layout, prompt), options)
 
     def image_to_layers(
-        self, image: np.ndarray, layout: Layout, prompt: str | None = None, options: SamplingOptions = SamplingOptions()
+        self, image: np.ndarray, layout: Layout, prompt: str | None = None, options: SamplingOptions = DEFAULTS
     ) -> list[LayerStack]:
         """Take an image (height, width, 3 or 4) uint8 of the frame's size apart into the layers of `layout`."""
         return self.run(image_to_layers_request(image, layout, prompt, self.info.arrangement), options)
@@ -126,7 +113,7 @@ class Pipeline:
         stack: LayerStack,
         additions: Mapping[int, Region],
         prompt: str | None = None,
-        options: SamplingOptions = SamplingOptions(),
+        options: SamplingOptions = DEFAULTS,
     ) -> list[LayerStack]:
         """Add layers to a stack; `additions` maps the place among the final foreground layers (0: lowest) to a region.
 
@@ -139,35 +126,72 @@ class Pipeline:
         stack: LayerStack,
         assets: Mapping[int, np.ndarray],
         prompt: str | None = None,
-        options: SamplingOptions = SamplingOptions(),
+        options: SamplingOptions = DEFAULTS,
     ) -> list[LayerStack]:
         """Redraw foreground layers in the stack's style; `assets` maps a layer's place (0: lowest) to the RGBA image
         (height, width, 4) uint8, of that layer's size, that is to be restyled. The other layers come back untouched."""
         return self.run(restyle_layers_request(stack, assets, prompt), options)
 
     @torch.inference_mode()
-    def run(self, request: Request, options: SamplingOptions = SamplingOptions()) -> list[LayerStack]:
+    def run(self, request: Request, options: SamplingOptions = DEFAULTS) -> list[LayerStack]:
         """Sample a request once per seed and decode the layers that it makes."""
+        run = self.prepare(request, options)
+        return self.realise(run, self.sample(run))
+
+    def prepare(self, request: Request, options: SamplingOptions = DEFAULTS) -> Run:
+        """Work out everything about a run that does not take a model. Raises MRTError for a task that the checkpoint does not
+        know, and where the run takes more memory than there is."""
         if request.task not in self.info.tasks:
             raise MRTError(
                 f"the checkpoint was trained for {', '.join(self.info.tasks)} and not for {request.task}; use one that was"
             )
-        small = adapted(request, self.info, options.frame_area)
-        plan = self.plan(small, options)
-        if self.placement.memory < UNLIMITED:
-            log.info("%s", plan)
-        packed = self.sample_latents(small, options)
-        with self.placement.lend(plan, self.codec.autoencoder, plan.autoencoder_fits):
-            made = [decode_layers(small, split_slots(tokens.float(), small.sample), self.codec) for tokens in packed]
-        stacks = [assemble(request, layers, seed) for layers, seed in zip(made, options.seeds, strict=True)]
-        return [matched(request, stack) for stack in stacks] if options.match_image else stacks
-
-    def plan(self, request: Request, options: SamplingOptions) -> MemoryPlan:
-        """What lies on the device in a run of `request`; raises MRTError where it takes more memory than there is."""
+        job = job_for(request, self.info, options.frame_area)
+        settings = self.info.sampling_for(request.task)
+        sigmas = noise_levels(job.slot_layout, settings, options)
+        cfg = settings.cfg if options.cfg is None else options.cfg
         sizes = measure_weights(self.transformer, self._text_model, self.codec.autoencoder)
-        steps = len(noise_levels(request.sample, self.info.sampling_for(request.task), options)) - 1
-        work = workload(self.info, request.sample, len(options.seeds), steps, self._dtype, self.codec.mode)
-        return plan_memory(sizes, work, self.placement.memory)
+        work = workload(self.info, job.slot_layout, len(options.seeds), len(sigmas) - 1, self._dtype, self.codec.mode)
+        memory = plan_memory(sizes, work, self.placement.memory)
+        if self.placement.memory < UNLIMITED:
+            log.info("%s", memory)
+        return Run(job, options, sigmas, cfg, settings.solver, memory)
+
+    @torch.inference_mode()
+    def sample(self, run: Run) -> list[Tensor]:
+        """One packed sequence (N, 64) per seed: sampled tokens on noisy slots, exactly what went in on clean ones."""
+        options, slots, count = run.options, run.job.slot_layout, len(run.options.seeds)
+        home, dtype, plan = self.placement.device, self._dtype, run.memory
+        self.placement.arrange(plan, [self.transformer, self._text_model, self.codec.autoencoder])
+        prompts = [run.job.asked.prompt, *([options.negative] if run.cfg != 1 else [])]
+        with self.placement.lend(plan, self._text_model, plan.text_encoder_fits):
+            batches = [self._batch(slots, [prompt] * count) for prompt in prompts]
+        with self.placement.lend(plan, self.codec.autoencoder, plan.autoencoder_fits):
+            latents = encode_clean_slots(run.job, self.codec)
+        known = torch.cat([patchify(latent).to(home, dtype) for latent in latents])  # (N, 64)
+        noise = self._packed_noise(SeededNoise(options.seeds), slots).to(known)
+        tokens = known.repeat(count, 1)  # (count * N, 64)
+        table = modulation_table(self.transformer, run.sigmas[:-1].tolist(), dtype, home)
+        noisy = ~batches[0].clean
+        with self.placement.blocks(plan, self.transformer) as blocks:
+            denoise, *negative = (self._denoiser(tokens, batch, table, blocks) for batch in batches)
+            if negative:
+                denoise = guided(denoise, *negative, run.cfg, options.renormalise)
+            if run.solver == "renoise":
+                source = SeededNoise([seed + 1 for seed in options.seeds])
+                fresh = lambda: self._packed_noise(source, slots).to(tokens)[noisy]  # noqa: E731
+                tokens[noisy] = renoise(denoise, noise[noisy], run.sigmas, fresh, options.progress)
+            else:
+                tokens[noisy] = euler(denoise, noise[noisy], run.sigmas, options.progress)
+        return list(tokens.split(slots.token_count))
+
+    @torch.inference_mode()
+    def realise(self, run: Run, packed: Sequence[Tensor]) -> list[LayerStack]:
+        """The layer stacks of packed sequences (N, 64), one per seed."""
+        job, options, plan = run.job, run.options, run.memory
+        with self.placement.lend(plan, self.codec.autoencoder, plan.autoencoder_fits):
+            made = [decode_layers(job, split_slots(tokens.float(), job.slot_layout), self.codec) for tokens in packed]
+        stacks = [assemble(job.asked, layers, seed) for layers, seed in zip(made, options.seeds, strict=True)]
+        return [matched(job.asked, stack) for stack in stacks] if options.match_image else stacks
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -178,49 +202,16 @@ class Pipeline:
     def _text_model(self) -> nn.Module:
         return getattr(self.text_encoder, "model", self.text_encoder)
 
-    def sample_latents(self, request: Request, options: SamplingOptions) -> list[Tensor]:
-        """One packed sequence (N, 64) per seed: sampled tokens on noisy slots, exactly what went in on clean ones."""
-        sample, count = request.sample, len(options.seeds)
-        home, dtype = self.placement.device, self._dtype
-        settings = self.info.sampling_for(request.task)
-        cfg = options.cfg if options.cfg is not None else settings.cfg
-        sigmas = noise_levels(sample, settings, options)
-        plan = self.plan(request, options)
-        self.placement.arrange(plan, [self.transformer, self._text_model, self.codec.autoencoder])
-        with self.placement.lend(plan, self._text_model, plan.text_encoder_fits):
-            batches = [
-                self._batch(sample, [prompt] * count)
-                for prompt in [request.prompt, *([options.negative] if cfg != 1 else [])]
-            ]
-        with self.placement.lend(plan, self.codec.autoencoder, plan.autoencoder_fits):
-            latents = encode_clean_slots(request, self.codec)
-        known = torch.cat([patchify(latent).to(home, dtype) for latent in latents])  # (N, 64)
-        noise = self._packed_noise(SeededNoise(options.seeds), sample).to(known)
-        tokens = known.repeat(count, 1)  # (count * N, 64)
-        table = modulation_table(self.transformer, sigmas[:-1].tolist(), dtype, home)
-        noisy = ~batches[0].clean
-        with self.placement.blocks(plan, self.transformer) as blocks:
-            denoise, *negative = (self._denoiser(tokens, batch, table, blocks) for batch in batches)
-            if negative:
-                denoise = guided(denoise, *negative, cfg, options.renormalise)
-            if settings.solver == "renoise":
-                source = SeededNoise([seed + 1 for seed in options.seeds])
-                fresh = lambda: self._packed_noise(source, sample).to(tokens)[noisy]  # noqa: E731
-                tokens[noisy] = renoise(denoise, noise[noisy], sigmas, fresh, options.progress)
-            else:
-                tokens[noisy] = euler(denoise, noise[noisy], sigmas, options.progress)
-        return list(tokens.split(sample.token_count))
-
     @staticmethod
-    def _packed_noise(source: SeededNoise, sample: SampleLayout) -> Tensor:
+    def _packed_noise(source: SeededNoise, layout: SlotLayout) -> Tensor:
         """Noise (count * N, 64) for every token."""
-        shapes = [slot_latent_shape(slot) for slot in sample.slots]
+        shapes = [slot_latent_shape(slot) for slot in layout.slots]
         return torch.cat([patchify(latent) for latents in source.draw(shapes) for latent in latents])
 
-    def _batch(self, sample: SampleLayout, prompts: Sequence[str]) -> PackedBatch:
+    def _batch(self, layout: SlotLayout, prompts: Sequence[str]) -> PackedBatch:
         home, dtype = self.placement.device, self._dtype
         states = [state.to(home, dtype) for state in self.text_encoder.encode_prompts(prompts)]
-        return pack_samples([sample] * len(prompts), states, self.text_encoder.anchors(prompts))
+        return pack_samples([layout] * len(prompts), states, self.text_encoder.anchors(prompts))
 
     def _denoiser(
         self, tokens: Tensor, batch: PackedBatch, table: ModulationTable, blocks: Iterable[Block]
@@ -235,14 +226,3 @@ class Pipeline:
             return self.transformer(full, timestep, batch, modulations=table.at(sigma), blocks=blocks)[noisy]
 
         return denoise
-
-
-def noise_levels(sample: SampleLayout, settings: Sampling, options: SamplingOptions) -> Tensor:
-    """The schedule (steps + 1,) of a run: the user's steps and shift, else the checkpoint's, else the teacher's rule."""
-    if settings.sigmas is not None and options.steps in (None, settings.steps) and options.shift is None:
-        return torch.tensor(settings.sigmas)
-    steps = settings.steps if options.steps is None else options.steps
-    shift = settings.shift if options.shift is None else options.shift
-    if shift is None:
-        return teacher_sigmas(steps, sample.canvas_rows * sample.canvas_cols)
-    return shifted_sigmas(steps, shift)

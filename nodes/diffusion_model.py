@@ -27,11 +27,18 @@ from ..mrt_core.checkpoints.checkpoint import CheckpointParts, read_parts
 from ..mrt_core.checkpoints.info import CheckpointInfo
 from ..mrt_core.errors import MRTError
 from ..mrt_core.models.configs import AutoencoderConfig, TransformerConfig
-from ..mrt_core.models.sequence import PackedBatch, SampleLayout, TextAnchors, pack_samples, patchify, unpatchify
+from ..mrt_core.models.sequence import (
+    PackedBatch,
+    SlotLayout,
+    TextAnchors,
+    pack_samples,
+    patchify,
+    slot_latent_shape,
+    unpatchify,
+)
 from ..mrt_core.models.transformer import MaskedRegionTransformer
 from ..mrt_core.models.unfilled import UNFILLED
 from ..mrt_core.sampling.schedule import BASE_TOKENS
-from ..mrt_core.tasks.request import slot_latent_shape
 from .quantised_weights import MIXED_OPERATIONS, GGUFOperations, gguf_state, is_gguf, mixed_state
 
 log = logging.getLogger(__name__)
@@ -80,7 +87,7 @@ class RegionDiffusionModel(MaskedRegionTransformer):
             for piece, slot in zip(pieces, slots, strict=True)
         ]
 
-    def _pack(self, sample: SampleLayout, anchors: TextAnchors | None, context: Tensor) -> PackedBatch:
+    def _pack(self, sample: SlotLayout, anchors: TextAnchors | None, context: Tensor) -> PackedBatch:
         """The packed batch of one layout repeated for every sample, remembered from the step before."""
         key = (sample, anchors, context.shape, context.device)
         if self._packed is None or self._packed[0] != key:
@@ -169,7 +176,7 @@ class MRTModel(comfy.model_base.QwenImage):
         return tokens * config.width * ACTIVATIONS_PER_TOKEN * max(size, 2)
 
 
-def _check_slots(sample: SampleLayout | None, shapes: list | None) -> None:
+def _check_slots(sample: SlotLayout | None, shapes: list | None) -> None:
     if sample is None:
         raise MRTError(
             "the conditioning carries no layout, but this model makes layers of a layout; connect the sampler to the "

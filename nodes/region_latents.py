@@ -1,7 +1,6 @@
 """Text, Image and Layers to Region Latents: a task's slots as a nested LATENT, and as conditioning that knows them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import comfy.nested_tensor
 import node_helpers
@@ -13,15 +12,15 @@ from torch import Tensor
 from ..mrt_core.errors import MRTError
 from ..mrt_core.geometry import Size
 from ..mrt_core.layouts.layout import MAX_LAYERS, Layout, Region, full_frame_layout
+from ..mrt_core.models.sequence import slot_latent_shape
 from ..mrt_core.stacks.layers import LayerStack
+from ..mrt_core.tasks.job import Job, job_for
+from ..mrt_core.tasks.realise import encode_clean_slots
 from ..mrt_core.tasks.request import (
     Request,
-    adapted,
     add_layers_request,
-    encode_clean_slots,
     image_to_layers_request,
     restyle_layers_request,
-    slot_latent_shape,
     text_to_layers_request,
     with_background,
 )
@@ -30,18 +29,9 @@ from .autoencoder import region_codec
 from .convert import LayoutType, image_to_pixels, layers_to_stack
 from .diffusion_model import SLOTS, MRTModel
 
-JOB = "mrt_job"  # the LATENT's key under which a RegionJob travels to the sampler and the splitter
+JOB = "mrt_job"  # the LATENT's key under which a Job travels to the sampler and the splitter
 MODES = ("add", "restyle")
 RUN = "mrt_run"  # the key under which the sampler leaves seed, steps and cfg for the document's metadata
-
-
-@dataclass(frozen=True)
-class RegionJob:
-    """What a nested LATENT is for: the request as the user made it, and as it is sampled (smaller, for a small model)."""
-
-    asked: Request
-    sampled: Request
-    region_mode: str = "crop"
 
 
 POSITIVE = io.Conditioning.Input("positive", tooltip="The prompt, from CLIP Text Encode with the clip of the model.")
@@ -88,7 +78,7 @@ class TextToRegionLatents(io.ComfyNode):
     def execute(cls, positive, negative, layout: Layout, batch_size: int = 1, model=None) -> io.NodeOutput:
         request = text_to_layers_request(layout)
         job = _job(request, model)
-        latents = [torch.zeros(slot_latent_shape(slot)) for slot in job.sampled.sample.slots]
+        latents = [torch.zeros(slot_latent_shape(slot)) for slot in job.slot_layout.slots]
         return _node_output(job, latents, positive, negative, batch_size)
 
 
@@ -254,29 +244,26 @@ def _target_index(stack: LayerStack, word: str) -> int:
     )
 
 
-def _job(request: Request, model) -> RegionJob:
+def _job(request: Request, model) -> Job:
     """The job of a request, at the size that `model` works at, if one is given."""
-    if model is None or not isinstance(model.model, MRTModel):
-        return RegionJob(request, request)
-    info = model.model.mrt_info
-    return RegionJob(request, adapted(request, info), info.region_mode)
+    return job_for(request, model.model.mrt_info if model is not None and isinstance(model.model, MRTModel) else None)
 
 
 def _encoded(request: Request, vae, positive, negative, model) -> io.NodeOutput:
     job = _job(request, model)
     canvas = job.sampled.layout.canvas
     codec = region_codec(vae, job.region_mode, pixels=int(canvas.width * canvas.height))
-    return _node_output(job, encode_clean_slots(job.sampled, codec), positive, negative, 1)
+    return _node_output(job, encode_clean_slots(job, codec), positive, negative, 1)
 
 
-def _node_output(job: RegionJob, latents: list[Tensor], positive, negative, batch_size: int) -> io.NodeOutput:
-    sample = job.sampled.sample
+def _node_output(job: Job, latents: list[Tensor], positive, negative, batch_size: int) -> io.NodeOutput:
+    slots = job.slot_layout
     streams = [latent[None, :, None].repeat(batch_size, 1, 1, 1, 1) for latent in latents]  # (B, 16, 1, h, w)
     masks = [
         torch.full((1, 1, 1, *stream.shape[-2:]), float(not slot.clean))
-        for stream, slot in zip(streams, sample.slots, strict=True)
+        for stream, slot in zip(streams, slots.slots, strict=True)
     ]
     nested = comfy.nested_tensor.NestedTensor
     latent = {"samples": nested(streams), "noise_mask": nested(masks), JOB: job}
-    conditionings = [node_helpers.conditioning_set_values(c, {SLOTS: sample}) for c in (positive, negative)]
+    conditionings = [node_helpers.conditioning_set_values(c, {SLOTS: slots}) for c in (positive, negative)]
     return io.NodeOutput(*conditionings, latent)

@@ -14,10 +14,11 @@ from ..mrt_core.checkpoints.info import SOLVERS, Sampling
 from ..mrt_core.errors import MRTError
 from ..mrt_core.lora.student import sampling_from_json
 from ..mrt_core.models.sequence import patchify, unpatchify
-from ..mrt_core.pipeline import SamplingOptions, noise_levels
 from ..mrt_core.sampling.samplers import renormalised
+from ..mrt_core.tasks.job import Job
+from ..mrt_core.tasks.options import SamplingOptions, noise_levels
 from .diffusion_model import MRTModel
-from .region_latents import JOB, RUN, RegionJob
+from .region_latents import JOB, RUN
 
 LORA_METADATA = "lora_metadata"  # where ComfyUI keeps it on a MODEL
 
@@ -86,7 +87,7 @@ class MaskedRegionSampler(io.ComfyNode):
         job = region_job(latent)
         settings = _settings(model, job)
         options = SamplingOptions(steps=steps or None, shift=shift or None)
-        sigmas = noise_levels(job.sampled.sample, settings, options)
+        sigmas = noise_levels(job.slot_layout, settings, options)
         scale = cfg or settings.cfg
         if renormalise and scale != 1:
             model = model.clone()
@@ -112,7 +113,7 @@ class MaskedRegionSampler(io.ComfyNode):
         return io.NodeOutput({**latent, "samples": made, RUN: run})
 
 
-def region_job(latent: dict) -> RegionJob:
+def region_job(latent: dict) -> Job:
     """The job that a LATENT belongs to; raises MRTError for a LATENT that no Region Latents node made."""
     if JOB not in latent:
         raise MRTError(
@@ -122,7 +123,7 @@ def region_job(latent: dict) -> RegionJob:
     return latent[JOB]
 
 
-def _settings(model, job: RegionJob) -> Sampling:
+def _settings(model, job: Job) -> Sampling:
     """How the model's checkpoint is meant to be sampled for this task."""
     if not isinstance(model.model, MRTModel):
         raise MRTError(

@@ -12,10 +12,11 @@ from ..mrt_core.errors import MRTError
 from ..mrt_core.geometry import frame_box
 from ..mrt_core.models.modes import REGION_MODES
 from ..mrt_core.stacks.layers import Layer, LayerStack, composite, crop_to_content, paste, unpremultiply
-from ..mrt_core.tasks.request import assemble, decode_layers, matched
+from ..mrt_core.tasks.job import Job
+from ..mrt_core.tasks.realise import assemble, decode_layers, matched
 from .autoencoder import region_codec
 from .convert import pixels_to_image, stack_to_layers
-from .region_latents import RUN, RegionJob
+from .region_latents import RUN
 from .sampler import region_job
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class LayerSplitter(io.ComfyNode):
         return io.NodeOutput(stack_to_layers(stack), images, 1 - images[..., 3], flattened, ui=UI.PreviewText(report))
 
 
-def split(latent: dict, job: RegionJob, vae, batch_index: int, mode: str) -> LayerStack:
+def split(latent: dict, job: Job, vae, batch_index: int, mode: str) -> LayerStack:
     """The layer stack of one sample of a LATENT."""
     streams: list[Tensor] = latent["samples"].unbind()  # (B, 16, 1, h, w) each
     if batch_index >= len(streams[0]):
@@ -104,7 +105,7 @@ def split(latent: dict, job: RegionJob, vae, batch_index: int, mode: str) -> Lay
     canvas = job.sampled.layout.canvas
     codec = region_codec(vae, job.region_mode if mode == AUTO else mode, pixels=int(canvas.width * canvas.height))
     latents = [stream[batch_index, :, 0].float() for stream in streams]
-    made = decode_layers(job.sampled, latents, codec)
+    made = decode_layers(job, latents, codec)
     stack = assemble(job.asked, made)
     return replace(stack, metadata={"task": str(job.asked.task), **latent.get(RUN, {})})
 

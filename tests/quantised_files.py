@@ -12,7 +12,7 @@ from tiny_checkpoints import PUBLIC
 from torch import Tensor
 
 from mrt_core.geometry import TokenBox
-from mrt_core.models.sequence import Role, SampleLayout, Slot, pack_samples
+from mrt_core.models.sequence import Role, Slot, SlotLayout, pack_samples
 from mrt_core.models.transformer import MaskedRegionTransformer
 
 WIDE = replace(PUBLIC, num_heads=2, text_dim=256)  # rows of 256 weights, which the K formats need
@@ -37,7 +37,7 @@ def velocity(model: MaskedRegionTransformer, dtype: torch.dtype = torch.float32)
     slots = (Slot(Role.COMPOSITE, 0, TokenBox(0, 0, 2, 3), True), Slot(Role.LAYER, 1, TokenBox(0, 0, 2, 3), False))
     text = torch.randn(5, model.config.text_dim, generator=generator).to(dtype)
     tokens = torch.randn(12, 64, generator=generator).to(dtype)
-    batch = pack_samples([SampleLayout(slots, 2, 3)], [text])
+    batch = pack_samples([SlotLayout(slots, 2, 3)], [text])
     with torch.no_grad():
         return model(tokens, torch.tensor([0.6], dtype=dtype), batch)
 

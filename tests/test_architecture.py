@@ -99,7 +99,11 @@ def test_every_room_is_there_and_holds_several_modules():
 @pytest.mark.parametrize(
     ("file", "line", "found"),
     [
-        ("models/rope.py", "from ..training.flow import add_noise", "models.rope imports training.flow"),
+        (
+            "models/rope.py",
+            "from ..training.flow_matching import add_noise",
+            "models.rope imports training.flow_matching",
+        ),
         ("models/rope.py", "def late():\n    from .. import pipeline", "models.rope imports pipeline"),
         ("documents/psd/values.py", "from ... import models", "documents.psd.values imports models"),
         ("stacks/layers.py", "import mrt_core.layouts.layout", "stacks.layers imports layouts.layout"),

@@ -1,20 +1,26 @@
 """The pipeline with small random modules: what stays untouched, what is reproducible, and what is refused."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from mrt_core import pipeline as pipeline_module
 from mrt_core.checkpoints.checkpoint import Checkpoint, Sampling
 from mrt_core.errors import MRTError
 from mrt_core.geometry import Box, Size
 from mrt_core.layouts.layout import Layout, Region
 from mrt_core.models.sequence import Role, patchify
-from mrt_core.pipeline import Pipeline, SamplingOptions, noise_levels
+from mrt_core.pipeline import Pipeline, SamplingOptions
 from mrt_core.sampling.schedule import shifted_sigmas, teacher_sigmas
 from mrt_core.stacks.layers import Layer, LayerStack, composite
-from mrt_core.tasks.region_codec import RegionCodec, places
+from mrt_core.tasks import job as job_module
+from mrt_core.tasks.job import job_for
+from mrt_core.tasks.options import noise_levels
+from mrt_core.tasks.realise import clean_pixels
+from mrt_core.tasks.region_codec import RegionCodec, canvas_regions
 from mrt_core.tasks.request import Request, insert_regions, with_background
 from mrt_core.tasks.slots import Task
 
@@ -65,11 +71,14 @@ def same_layer(a: Layer, b: Layer) -> bool:
 @torch.inference_mode()
 def test_clean_slots_come_out_bit_identical(checkpoint, requests, task, sampling):
     pipeline, request = pipeline_of(checkpoint, sampling=sampling), requests[task]
-    sample, pixels = request.sample, request.clean_pixels()
+    run = pipeline.prepare(request, SamplingOptions(seeds=(1, 2)))
+    sample, pixels = run.job.slot_layout, clean_pixels(run.job)
     clean = [sample.slots[number] for number in pixels]
     assert clean == [slot for slot in sample.slots if slot.clean]
-    expected = [patchify(latent) for latent in pipeline.codec.encode(list(pixels.values()), places(sample, clean))]
-    packed = pipeline.sample_latents(request, SamplingOptions(seeds=(1, 2)))
+    expected = [
+        patchify(latent) for latent in pipeline.codec.encode(list(pixels.values()), canvas_regions(sample, clean))
+    ]
+    packed = pipeline.sample(run)
     slots = [tokens.split([slot.box.count for slot in sample.slots]) for tokens in packed]
     for parts in slots:
         assert all(torch.equal(parts[n], tokens) for n, tokens in zip(pixels, expected, strict=True))
@@ -89,13 +98,13 @@ def test_the_model_sees_clean_slots_unchanged_at_every_step(checkpoint, requests
         return forward(self, tokens, timestep, batch, **rest)
 
     monkeypatch.setattr(type(pipeline.transformer), "forward", record)
-    (result,) = pipeline.sample_latents(request, SamplingOptions(seeds=(4,)))
-    sigmas = noise_levels(request.sample, pipeline.info.sampling, SamplingOptions())
-    assert [float(timestep) for _, timestep, _ in seen] == sigmas[:-1].tolist()
+    run = pipeline.prepare(request, SamplingOptions(seeds=(4,)))
+    (result,) = pipeline.sample(run)
+    assert [float(timestep) for _, timestep, _ in seen] == run.sigmas[:-1].tolist()
     for tokens, _, batch in seen:
         assert torch.equal(tokens[batch.clean], result[batch.clean])
-        marked = [slot.role is Role.CONDITION for slot in request.sample.slots]
-        assert torch.equal(batch.condition, request.sample.expand(marked))
+        marked = [slot.role is Role.CONDITION for slot in run.job.slot_layout.slots]
+        assert torch.equal(batch.condition, run.job.slot_layout.expand(marked))
 
 
 # Untouched layers
@@ -190,12 +199,12 @@ def test_several_seeds_in_one_call_equal_each_alone(checkpoint, requests, sampli
     """Up to the order of floating-point sums, which the size of a matrix product may change: latents of order 1 within
     1e-4, pixels within one level of 255."""
     pipeline, request, seeds = pipeline_of(checkpoint, sampling=sampling), requests[Task.RESTYLE_LAYERS], (3, 11, 3)
-    together = pipeline.sample_latents(request, SamplingOptions(seeds=seeds))
+    together = pipeline.sample(pipeline.prepare(request, SamplingOptions(seeds=seeds)))
     stacks = pipeline.run(request, SamplingOptions(seeds=seeds))
     assert [stack.metadata["seed"] for stack in stacks] == list(seeds)
     for tokens, stack, seed in zip(together, stacks, seeds, strict=True):
         alone = SamplingOptions(seeds=(seed,))
-        assert (tokens - pipeline.sample_latents(request, alone)[0]).abs().max() < 1e-4
+        assert (tokens - pipeline.sample(pipeline.prepare(request, alone))[0]).abs().max() < 1e-4
         (expected,) = pipeline.run(request, alone)
         for layer, other in zip(stack.layers, expected.layers, strict=True):
             assert np.abs(layer.pixels.astype(int) - other.pixels).max() <= 1
@@ -228,7 +237,7 @@ def test_guidance_needs_the_negative_prompt_only_above_one(checkpoint, requests)
 
 
 def test_schedule_settings(requests):
-    sample = requests[Task.TEXT_TO_LAYERS].sample
+    sample = job_for(requests[Task.TEXT_TO_LAYERS]).slot_layout
     tokens = 6 * 7
 
     def sigmas(sampling, **options):
@@ -250,7 +259,7 @@ def test_image_to_layers_has_a_schedule_of_its_own(checkpoint, requests):
 
 def test_progress_and_its_interruption(pipeline, requests):
     request, seen = requests[Task.ADD_LAYERS], []
-    noisy = 2 * sum(slot.box.count for slot in request.sample.slots if not slot.clean)
+    noisy = 2 * sum(slot.box.count for slot in job_for(request).slot_layout.slots if not slot.clean)
 
     def progress(step, steps, estimate):
         seen.append((step, steps, tuple(estimate.shape)))
@@ -346,3 +355,26 @@ def test_impossible_steps_and_shifts(checkpoint, requests, options):
     for sampling in (Sampling(steps=2), STUDENT):
         pipeline = pipeline_of(checkpoint, sampling=sampling)
         message_of(lambda pipeline=pipeline: pipeline.run(requests[Task.TEXT_TO_LAYERS], SamplingOptions(**options)))
+
+
+# A run is worked out once
+
+
+@pytest.mark.parametrize("task", Task)
+def test_slots_are_planned_and_weights_measured_once_a_run(checkpoint, requests, task, monkeypatch):
+    counts = Counter()
+
+    def counted(module, name):
+        function = getattr(module, name)
+
+        def call(*args, **kwargs):
+            counts[name] += 1
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, call)
+
+    counted(job_module, "slot_layout")
+    counted(pipeline_module, "measure_weights")
+    counted(pipeline_module, "plan_memory")
+    pipeline_of(checkpoint).run(requests[task], SamplingOptions(seeds=(0, 1), steps=2))
+    assert counts == {"slot_layout": 1, "measure_weights": 1, "plan_memory": 1}

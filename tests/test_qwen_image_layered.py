@@ -21,8 +21,9 @@ from mrt_core.models.sequence import Role
 from mrt_core.models.transformer import MaskedRegionTransformer
 from mrt_core.pipeline import Pipeline, SamplingOptions
 from mrt_core.stacks.layers import composite
+from mrt_core.tasks.job import job_for
 from mrt_core.tasks.region_codec import RegionCodec
-from mrt_core.tasks.request import adapted, image_to_layers_request
+from mrt_core.tasks.request import image_to_layers_request
 from mrt_core.tasks.scaling import bucket_frame
 from mrt_core.tasks.slots import Arrangement, Task, image_to_layers
 
@@ -126,7 +127,7 @@ def test_equals_the_public_pipeline(reference, ours, text, layers, cfg, normalis
 
     expected, pictures = run_public(reference, text, image, layers, cfg, normalise)
     with torch.inference_mode():
-        (tokens,) = ours.sample_latents(adapted(request, ours.info), options)
+        (tokens,) = ours.sample(ours.prepare(request, options))
     assert expected.abs().max() > 1  # random weights do something
     assert (tokens[: len(expected)] - expected).abs().max() < 1e-4
 
@@ -146,10 +147,10 @@ def test_another_size_is_brought_to_a_bucket_and_back(reference, ours, text):
     options = SamplingOptions(seeds=(7,), steps=STEPS, cfg=1.0, match_image=False)
     request = image_to_layers_request(image, layout, prompt)
     expected, _ = run_public(reference, text, image, 2, 1.0, False)
-    small = adapted(request, ours.info)
-    assert small.layout.frame == (96, 64)
+    run = ours.prepare(request, options)
+    assert run.job.sampled.layout.frame == (96, 64)
     with torch.inference_mode():
-        (tokens,) = ours.sample_latents(small, options)
+        (tokens,) = ours.sample(run)
     assert (tokens[: len(expected)] - expected).abs().max() < 1e-4
     (stack,) = ours.run(request, options)
     assert [layer.box for layer in stack.layers] == [Box(0, 0, 300, 190)] * 2
@@ -189,9 +190,9 @@ def test_boxes_drop_the_tokens_outside(ours):
     """Training-free region cropping: fewer tokens, layers where their boxes are."""
     frame = Size(96, 64)
     layout = Layout(frame, (Region("Sign", Box(16, 16, 40, 30), ""),))
-    request = adapted(image_to_layers_request(picture(96, 64), layout), ours.info)
-    whole = adapted(image_to_layers_request(picture(96, 64), full_frame_layout(frame, 2)), ours.info)
-    assert request.sample.token_count == whole.sample.token_count - 24 + 6
+    boxes = job_for(image_to_layers_request(picture(96, 64), layout), ours.info).slot_layout
+    whole = job_for(image_to_layers_request(picture(96, 64), full_frame_layout(frame, 2)), ours.info).slot_layout
+    assert boxes.token_count == whole.token_count - 24 + 6
     (stack,) = ours.run(
         image_to_layers_request(picture(96, 64), layout, " "), SamplingOptions(steps=2, cfg=1.0, match_image=False)
     )

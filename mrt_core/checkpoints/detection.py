@@ -25,7 +25,7 @@ from .autoencoder_names import autoencoder_config_of_shapes, canonical_shapes
 from .comparison import Comparison
 from .foreign_files import ART_MODEL, ZERO_TIMESTEP_MARKER, describe_foreign, is_mage_flow
 from .info import CheckpointInfo, Sampling
-from .parameter_shapes import Layer, autoencoder_layers, tensor_shapes, text_encoder_layers, transformer_layers
+from .parameter_shapes import ParameterGroup, autoencoder_layers, tensor_shapes, text_encoder_layers, transformer_layers
 from .report import QWEN_HEAD_DIM, CheckpointReport, Family
 
 log = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ def _inspect_transformer(source: WeightSource, parts: _Parts, facts: dict[str, A
     )
 
 
-def _packed_linears(layers: Mapping[str, Layer], quantisation: Quantisation | None) -> dict[str, LayerFormat]:
+def _packed_linears(layers: Mapping[str, ParameterGroup], quantisation: Quantisation | None) -> dict[str, LayerFormat]:
     """The quantised layers that multiply; the weights of others are small and made plain when they are loaded."""
     formats = quantisation.layers if quantisation else {}
     return {name: form for name, form in formats.items() if name in layers and layers[name].linear}

@@ -19,7 +19,7 @@ from ..models.configs import (
 Shape = tuple[int, ...]
 
 
-class Layer(NamedTuple):
+class ParameterGroup(NamedTuple):
     """A module that has weights; `linear` ones multiply, so that they may be quantised and take low-rank pairs."""
 
     name: str
@@ -27,51 +27,51 @@ class Layer(NamedTuple):
     shapes: dict[str, Shape]  # by parameter: `weight` and, where there is one, `bias`; or `gamma`
 
 
-def transformer_layers(config: TransformerConfig) -> dict[str, Layer]:
+def transformer_layers(config: TransformerConfig) -> dict[str, ParameterGroup]:
     """The layers of a `MaskedRegionTransformer` by name, in the order of its state dict (spec 1.2)."""
     return _by_name(_transformer(config))
 
 
-def text_encoder_layers(config: TextConfig) -> dict[str, Layer]:
+def text_encoder_layers(config: TextConfig) -> dict[str, ParameterGroup]:
     """The layers of a `TextEmbeddings` by name, in the order of its state dict."""
     return _by_name(_text_encoder(config))
 
 
-def autoencoder_layers(config: AutoencoderConfig) -> dict[str, Layer]:
+def autoencoder_layers(config: AutoencoderConfig) -> dict[str, ParameterGroup]:
     """The layers of an `Autoencoder` by name, in the order of its state dict (spec 3.3)."""
     return _by_name(_autoencoder(config))
 
 
-def tensor_shapes(layers: Mapping[str, Layer]) -> dict[str, Shape]:
+def tensor_shapes(layers: Mapping[str, ParameterGroup]) -> dict[str, Shape]:
     """The shape of every tensor of these layers, by its name."""
     return {f"{name}.{part}": shape for name, layer in layers.items() for part, shape in layer.shapes.items()}
 
 
-def _by_name(layers: Iterable[Layer]) -> dict[str, Layer]:
+def _by_name(layers: Iterable[ParameterGroup]) -> dict[str, ParameterGroup]:
     return {layer.name: layer for layer in layers}
 
 
-def _linear(name: str, inputs: int, outputs: int) -> Layer:
-    return Layer(name, True, {"weight": (outputs, inputs), "bias": (outputs,)})
+def _linear(name: str, inputs: int, outputs: int) -> ParameterGroup:
+    return ParameterGroup(name, True, {"weight": (outputs, inputs), "bias": (outputs,)})
 
 
-def _convolution(name: str, inputs: int, outputs: int, side: int) -> Layer:
-    return Layer(name, False, {"weight": (outputs, inputs, side, side), "bias": (outputs,)})
+def _convolution(name: str, inputs: int, outputs: int, side: int) -> ParameterGroup:
+    return ParameterGroup(name, False, {"weight": (outputs, inputs, side, side), "bias": (outputs,)})
 
 
-def _embedding(name: str, rows: int, width: int) -> Layer:
-    return Layer(name, False, {"weight": (rows, width)})
+def _embedding(name: str, rows: int, width: int) -> ParameterGroup:
+    return ParameterGroup(name, False, {"weight": (rows, width)})
 
 
-def _rms_norm(name: str, width: int) -> Layer:
-    return Layer(name, False, {"weight": (width,)})
+def _rms_norm(name: str, width: int) -> ParameterGroup:
+    return ParameterGroup(name, False, {"weight": (width,)})
 
 
-def _channel_norm(name: str, channels: int) -> Layer:
-    return Layer(name, False, {"gamma": (channels,)})
+def _channel_norm(name: str, channels: int) -> ParameterGroup:
+    return ParameterGroup(name, False, {"gamma": (channels,)})
 
 
-def _transformer(config: TransformerConfig) -> Iterator[Layer]:
+def _transformer(config: TransformerConfig) -> Iterator[ParameterGroup]:
     width = config.width
     yield _linear("img_in", config.in_channels, width)
     yield _rms_norm("txt_norm", config.text_dim)
@@ -88,7 +88,7 @@ def _transformer(config: TransformerConfig) -> Iterator[Layer]:
     yield _linear("proj_out", width, config.in_channels)
 
 
-def _transformer_block(block: str, width: int, head_dim: int) -> Iterator[Layer]:
+def _transformer_block(block: str, width: int, head_dim: int) -> Iterator[ParameterGroup]:
     for stream in ("img", "txt"):
         yield _linear(f"{block}{stream}_mod.1", width, 6 * width)
     for name in ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "to_out.0"):
@@ -100,12 +100,12 @@ def _transformer_block(block: str, width: int, head_dim: int) -> Iterator[Layer]
         yield _linear(f"{block}{stream}_mlp.net.2", MLP_RATIO * width, width)
 
 
-def _text_encoder(config: TextConfig) -> Iterator[Layer]:
+def _text_encoder(config: TextConfig) -> Iterator[ParameterGroup]:
     yield _embedding("tokens", config.vocabulary, config.width)
     yield _embedding("positions", config.positions, config.width)
 
 
-def _autoencoder(config: AutoencoderConfig) -> Iterator[Layer]:
+def _autoencoder(config: AutoencoderConfig) -> Iterator[ParameterGroup]:
     widths = [config.base_width * multiple for multiple in LEVEL_MULTIPLES]
     yield from _encoder(config.in_channels, widths)
     yield _convolution("quant_conv", 2 * LATENT_CHANNELS, 2 * LATENT_CHANNELS, 1)
@@ -113,7 +113,7 @@ def _autoencoder(config: AutoencoderConfig) -> Iterator[Layer]:
     yield from _decoder(config.out_channels, widths[::-1])
 
 
-def _encoder(in_channels: int, widths: list[int]) -> Iterator[Layer]:
+def _encoder(in_channels: int, widths: list[int]) -> Iterator[ParameterGroup]:
     last = widths[-1]
     yield _convolution("encoder.conv_in", in_channels, widths[0], 3)
     for level, (below, width) in enumerate(zip([widths[0], *widths], widths, strict=False)):
@@ -127,7 +127,7 @@ def _encoder(in_channels: int, widths: list[int]) -> Iterator[Layer]:
     yield _convolution("encoder.conv_out", last, 2 * LATENT_CHANNELS, 3)
 
 
-def _decoder(out_channels: int, widths: list[int]) -> Iterator[Layer]:
+def _decoder(out_channels: int, widths: list[int]) -> Iterator[ParameterGroup]:
     yield _convolution("decoder.conv_in", LATENT_CHANNELS, widths[0], 3)
     yield from _mid_block("decoder.mid_block.", widths[0])
     below = widths[0]
@@ -142,7 +142,7 @@ def _decoder(out_channels: int, widths: list[int]) -> Iterator[Layer]:
     yield _convolution("decoder.conv_out", widths[-1], out_channels, 3)
 
 
-def _mid_block(block: str, channels: int) -> Iterator[Layer]:
+def _mid_block(block: str, channels: int) -> Iterator[ParameterGroup]:
     for number in range(2):
         yield from _residual_block(f"{block}resnets.{number}.", channels, channels)
     yield _channel_norm(f"{block}attentions.0.norm", channels)
@@ -150,7 +150,7 @@ def _mid_block(block: str, channels: int) -> Iterator[Layer]:
     yield _convolution(f"{block}attentions.0.proj", channels, channels, 1)
 
 
-def _residual_block(block: str, inputs: int, outputs: int) -> Iterator[Layer]:
+def _residual_block(block: str, inputs: int, outputs: int) -> Iterator[ParameterGroup]:
     yield _channel_norm(f"{block}norm1", inputs)
     yield _convolution(f"{block}conv1", inputs, outputs, 3)
     yield _channel_norm(f"{block}norm2", outputs)

@@ -49,7 +49,7 @@ def add_steps(steps, add_step) -> None:
     tune.add_argument("--lora-alpha", type=float, metavar="A", help="scale of the LoRA times its rank; default: R")
     tune.add_argument("--steps", type=int, default=2000, help="default: %(default)s")
     tune.add_argument("--batch", type=int, default=1, help="samples per device and step, default: %(default)s")
-    tune.add_argument("--learning-rate", type=float, help="of AdamW; default: 1e-4 for a LoRA, 1e-5 for all weights")
+    tune.add_argument("--learning-rate", type=float, help="of Adam; default: 1e-4 for a LoRA, 1e-5 for all weights")
     tune.add_argument(
         "--decay-share", type=float, default=0.0, help="last part of the steps over which the learning rate falls to 0"
     )

@@ -64,7 +64,7 @@ def add_commands(commands) -> None:
                          "over which the learning rate falls to 0, default: %(default)s")  # fmt: skip
 
     add_shares(teacher)
-    teacher.add_argument("--adamw", action="store_true", help="AdamW for all weights in place of Muon for matrices")
+    teacher.add_argument("--adam", action="store_true", help="Adam for all weights in place of Muon for matrices")
     teacher.add_argument(
         "--sharded", action="store_true", help="under torchrun: shard the model over the devices (FSDP2)"
     )
@@ -169,7 +169,7 @@ def run_teacher(options: argparse.Namespace) -> None:
         batch=options.batch,
         decay_share=options.decay_share,
         shares=task_shares(options),
-        matrices=not options.adamw,
+        matrices=not options.adam,
         sharded=options.sharded,
     )
     teacher = bundle.new_teacher(tokenizer)

@@ -14,7 +14,8 @@ import numpy as np
 from ..designs.generator import Design, DesignSettings, generate_design
 from ..pipeline import Pipeline, SamplingOptions
 from ..stacks.layers import Layer, LayerStack, composite
-from ..tasks.request import Request, matched
+from ..tasks.realise import matched
+from ..tasks.request import Request
 from ..tasks.slots import Task, default_prompt
 from . import metrics
 from .tables import markdown

@@ -11,8 +11,8 @@ from ..designs.generator import Design, DesignSettings, generate_design
 from ..geometry import token_box_pixels
 from ..models.sequence import Role, Slot
 from ..stacks.layers import premultiply
-from ..tasks.region_codec import RegionCodec, places, slot_pixels
-from ..tasks.slots import Task, plan
+from ..tasks.region_codec import RegionCodec, canvas_regions, slot_pixels
+from ..tasks.slots import Task, slot_layout
 from .held_out import HELD_OUT_SEED
 from .metrics import psnr
 from .tables import markdown, percent
@@ -51,9 +51,9 @@ def reconstructed_layers(codec: RegionCodec, design: Design) -> list[np.ndarray]
 
 def _reconstructed(codec: RegionCodec, design: Design, role: Role) -> Iterator[tuple[np.ndarray, np.ndarray, Slot]]:
     """For every slot of a role what it shows on the token grid, straight RGBA uint8, what comes out, and the slot."""
-    sample = plan(Task.TEXT_TO_LAYERS, design.layout)
+    sample = slot_layout(Task.TEXT_TO_LAYERS, design.layout)
     slots = [slot for slot in sample.slots if slot.role is role]
-    truths, where = [slot_pixels(slot, design.layout, design.stack) for slot in slots], places(sample, slots)
+    truths, where = [slot_pixels(slot, design.layout, design.stack) for slot in slots], canvas_regions(sample, slots)
     yield from zip(truths, codec.decode(codec.encode(truths, where), where), slots, strict=True)
 
 

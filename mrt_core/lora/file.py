@@ -13,8 +13,8 @@ from ..checkpoints.info import Sampling
 from ..models.configs import TransformerConfig
 from ..weights.safetensors_file import read_tensors, save_atomically
 from ..weights.safetensors_header import read_header
-from .match import match_layers
 from .names import ALPHA_SUFFIX, DIFFERENCE_SUFFIXES, SAVED_PREFIX, SAVED_SUFFIXES, Part
+from .resolution import resolve_tensors
 from .scale import read_scales
 from .student import read_student_sampling, sampling_to_json
 
@@ -43,7 +43,7 @@ def read_lora(path: Path | str, config: TransformerConfig) -> Lora:
     """
     path = Path(path)
     header = read_header(path)
-    match = match_layers(path.name, header, config)
+    match = resolve_tensors(path.name, header, config)
     found_scales = read_scales(path, header, match)
     names = {name: key for key, name in match.tensors.items() if key[1] is not Part.ALPHA}
     tensors = {names[name]: _at_least_16_bit(tensor) for name, tensor in read_tensors(path, names)}

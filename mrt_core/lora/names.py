@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from ..checkpoints.parameter_shapes import Layer, transformer_layers
+from ..checkpoints.parameter_shapes import ParameterGroup, transformer_layers
 from ..models.configs import TransformerConfig
 
 PREFIXES = tuple(
@@ -87,7 +87,7 @@ class Spelling(NamedTuple):
 class ModelLayers:
     """The layers of a transformer by their names, and every spelling of each."""
 
-    layers: Mapping[str, Layer]
+    layers: Mapping[str, ParameterGroup]
     spellings: Mapping[str, Spelling]
 
 

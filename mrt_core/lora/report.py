@@ -9,8 +9,8 @@ from ..checkpoints.info import Sampling
 from ..errors import MRTError
 from ..models.configs import TransformerConfig
 from ..weights.safetensors_header import SafetensorsHeader, read_header
-from .match import find_strangers, match_layers, match_names
 from .names import PAIR_SUFFIXES, Part, block_count, other_kind, other_model
+from .resolution import find_strangers, resolve_names, resolve_tensors
 from .scale import read_scales
 from .student import read_student_sampling
 
@@ -74,7 +74,7 @@ def inspect_lora(path: Path | str) -> LoraReport:
     named = replace(public, num_layers=max(public.num_layers, block_count(header.tensors)))
     if strangers := find_strangers(header, named):
         return LoraReport(path, _describe_stranger(strangers), dtypes, header.size)
-    match = match_names(path.name, header, named)
+    match = resolve_names(path.name, header, named)
     candidates = {QWEN_SIZE: public, **_bundled()}
     fits = tuple(name for name, config in candidates.items() if _fits(path.name, header, config))
     scales = read_scales(path, header, match) if fits else {}
@@ -103,7 +103,7 @@ def _describe_stranger(strangers: list[str]) -> str:
 
 def _fits(file: str, header: SafetensorsHeader, config: TransformerConfig) -> bool:
     try:
-        match_layers(file, header, config)
+        resolve_tensors(file, header, config)
     except MRTError:
         return False
     return True

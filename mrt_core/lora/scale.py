@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from ..errors import MRTError
 from ..weights.safetensors_header import SafetensorsHeader, read_bytes
 from ..weights.scalars import decode_scalar
-from .match import LoraMatch
 from .names import Part
+from .resolution import ResolvedNames
 
 PEFT_METADATA = "lora_adapter_metadata"  # of the file: PEFT's settings as diffusers stores them, in JSON
 PEFT_FILE = "adapter_config.json"  # beside the file: PEFT's settings as PEFT stores them
@@ -125,7 +125,7 @@ def scales(
     return found
 
 
-def read_scales(path: Path, header: SafetensorsHeader, match: LoraMatch) -> dict[str, float]:
+def read_scales(path: Path, header: SafetensorsHeader, match: ResolvedNames) -> dict[str, float]:
     """alpha / rank of every layer that has a pair; raises MRTError."""
     names = {name: layer for (layer, part), name in match.tensors.items() if part is Part.ALPHA}
     alphas = {names[name]: decode_scalar(data, header.tensors[name].dtype) for name, data in read_bytes(path, names)}

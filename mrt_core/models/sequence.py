@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..geometry import TokenBox
+from .configs import LATENT_CHANNELS
 
 
 class Role(StrEnum):
@@ -36,6 +37,11 @@ class Slot(NamedTuple):
     layer_index: int
     box: TokenBox
     clean: bool
+
+
+def slot_latent_shape(slot: Slot) -> tuple[int, int, int]:
+    """Channels, height and width of a slot's latent."""
+    return LATENT_CHANNELS, 2 * slot.box.rows, 2 * slot.box.cols
 
 
 def patchify(latent: Tensor) -> Tensor:
@@ -87,7 +93,7 @@ class TextAnchors(NamedTuple):
     along: Tensor
 
 
-def text_positions(sample: "SampleLayout", count: int, anchors: TextAnchors | None = None) -> Tensor:
+def text_positions(sample: "SlotLayout", count: int, anchors: TextAnchors | None = None) -> Tensor:
     """Positions (count, 3) fp32 of a sample's text: one after another on all axes, from `text_start` on (spec 1.6).
 
     With `anchors`, text stands where what it describes lies: the n-th caption's tokens in the box of the n-th layer that is
@@ -112,13 +118,13 @@ def text_positions(sample: "SampleLayout", count: int, anchors: TextAnchors | No
     return torch.where(known[:, None], anchored, positions)
 
 
-def captioned_slots(sample: "SampleLayout") -> list[Slot]:
+def captioned_slots(sample: "SlotLayout") -> list[Slot]:
     """What a prompt describes: the background, then every layer that is made, bottom to top."""
     background = next(slot for slot in sample.slots if slot.role is Role.BACKGROUND)
     return [background, *(slot for slot in sample.slots if slot.role is Role.LAYER and not slot.clean)]
 
 
-class SampleLayout(NamedTuple):
+class SlotLayout(NamedTuple):
     """The slots of one sample on a canvas of rows x cols tokens."""
 
     slots: tuple[Slot, ...]
@@ -162,7 +168,7 @@ def _repeat_index(lengths: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def pack_samples(
-    samples: Sequence[SampleLayout], text: Sequence[Tensor], anchors: Sequence[TextAnchors] | None = None
+    samples: Sequence[SlotLayout], text: Sequence[Tensor], anchors: Sequence[TextAnchors] | None = None
 ) -> PackedBatch:
     """Pack samples with their text states, each (T_i, text width), in order; everything lies on the text's device.
 
@@ -187,7 +193,7 @@ def pack_samples(
     )
 
 
-def split_slots(tokens: Tensor, sample: SampleLayout) -> list[Tensor]:
+def split_slots(tokens: Tensor, sample: SlotLayout) -> list[Tensor]:
     """One sample's packed tokens (N, 4C) to a latent (C, 2 * rows, 2 * cols) per slot."""
     pieces = tokens.split([slot.box.count for slot in sample.slots])
     return [unpatchify(piece, slot.box.rows, slot.box.cols) for piece, slot in zip(pieces, sample.slots, strict=True)]

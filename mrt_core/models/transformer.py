@@ -103,17 +103,17 @@ class JointAttention(nn.Module):
         angles: "JointAngles",
         lengths: "JointLengths",
         attend: Attention,
-        text_asks: bool = True,
+        with_text_queries: bool = True,
     ):
         """Attention outputs (N, width) and (M, width), before their output projections.
 
-        Without `text_asks` text is looked at but does not look itself, and its output is empty.
+        Without `with_text_queries` text is looked at but does not look itself, and its output is empty.
         """
         image_q = rotate(self.norm_q(self._split_heads(self.to_q(image))), angles.image)
         image_k = rotate(self.norm_k(self._split_heads(self.to_k(image))), angles.image)
         image_v = self._split_heads(self.to_v(image))
         text_q, text_queries = image_q[:0], (0,) * len(lengths.text)
-        if text_asks:
+        if with_text_queries:
             text_queries = lengths.text
             text_q = rotate(self.norm_added_q(self._split_heads(self.add_q_proj(text))), angles.text)
         text_k = rotate(self.norm_added_k(self._split_heads(self.add_k_proj(text))), angles.text)
@@ -156,7 +156,7 @@ class TransformerBlock(nn.Module):
     """
 
     MODULATION = ("img_mod.", "txt_mod.")  # the weights that depend on the noise level alone
-    UNREAD_IN_LAST = ("attn.add_q_proj.", "attn.norm_added_q.", "attn.to_add_out.", "txt_mlp.")
+    CONTEXT_PRE_ONLY = ("attn.add_q_proj.", "attn.norm_added_q.", "attn.to_add_out.", "txt_mlp.")
 
     def __init__(self, config: TransformerConfig, number: int, operations, **factory):
         super().__init__()
@@ -183,7 +183,12 @@ class TransformerBlock(nn.Module):
         image_attn, image_mlp = (Modulation(half, rows.image) for half in image_rows.chunk(2, dim=-1))
         text_attn, text_mlp = (Modulation(half, rows.text) for half in text_rows.chunk(2, dim=-1))
         image_out, text_out = self.attn(
-            image_attn.modulate(image), text_attn.modulate(text), angles, lengths, attend, text_asks=not self.is_last
+            image_attn.modulate(image),
+            text_attn.modulate(text),
+            angles,
+            lengths,
+            attend,
+            with_text_queries=not self.is_last,
         )
         image = image_attn.gated(self.attn.to_out[0](image_out), image)
         image = image_mlp.gated(self.img_mlp(image_mlp.modulate(image)), image)
@@ -237,7 +242,7 @@ class MaskedRegionTransformer(nn.Module):
         self.norm_out = AdaptiveOutputNorm(config.width, operations, **factory)
         self.proj_out = operations.Linear(config.width, config.in_channels, **factory)
 
-    def edges(self) -> list[nn.Module]:
+    def embedders_and_head(self) -> list[nn.Module]:
         """What computes before and after the blocks where modulations are stored."""
         condition = [self.cond_token_embed] if self.config.condition_embedding else []
         return [self.img_in, self.txt_norm, self.txt_in, *condition, self.proj_out]

@@ -46,15 +46,15 @@ class Placement:
         if plan.everything:
             yield transformer.transformer_blocks
             return
-        for edge in transformer.edges():
-            edge.to(self.device)
+        for module in transformer.embedders_and_head():
+            module.to(self.device)
         packed = {number: self._pack(transformer, number) for number in plan.streamed}
         stream = BlockStream(transformer.transformer_blocks, packed, BUFFERS, self.device)
         try:
             yield stream
         finally:
             stream.close()
-            self.arrange(plan, transformer.edges())
+            self.arrange(plan, transformer.embedders_and_head())
 
     def _pack(self, transformer: MaskedRegionTransformer, number: int) -> PackedBlock:
         """A block in one piece of memory, made once."""

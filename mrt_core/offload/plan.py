@@ -16,7 +16,7 @@ from ..errors import MRTError
 from ..geometry import LATENT_PX, TOKEN_PX
 from ..models.autoencoder import Autoencoder
 from ..models.configs import TransformerConfig
-from ..models.sequence import SampleLayout
+from ..models.sequence import SlotLayout
 from ..models.transformer import MaskedRegionTransformer
 from ..models.unfilled import UNFILLED
 from ..models.weight_copies import weights_of
@@ -50,14 +50,14 @@ class WeightSizes:
     blocks: tuple[int, ...]
     modulation: int  # needed once per run, one layer at a time
     unread: int  # of the last block
-    edges: int  # what comes before and after the blocks
+    embedders_and_head: int  # what comes before and after the blocks
     unpacking: int = 0  # room in which the largest quantised layer is made plain
     text_encoder: int = 0
     autoencoder: int = 0
 
     @property
     def transformer(self) -> int:
-        return sum(self.blocks) + self.modulation + self.unread + self.edges
+        return sum(self.blocks) + self.modulation + self.unread + self.embedders_and_head
 
 
 def measure_weights(
@@ -77,7 +77,7 @@ def measure_weights(
     modulation += size(weights_of(transformer.norm_out).values()) + size(
         weights_of(transformer.time_text_embed).values()
     )
-    edges = sum(size(weights_of(module).values()) for module in transformer.edges())
+    edges = sum(size(weights_of(module).values()) for module in transformer.embedders_and_head())
     total = size(weights_of(transformer).values())
     layers = [
         module
@@ -120,7 +120,7 @@ class Workload:
 
 def workload(
     info: CheckpointInfo,
-    sample: SampleLayout,
+    sample: SlotLayout,
     samples: int,
     steps: int,
     dtype: torch.dtype,
@@ -145,7 +145,7 @@ def activation_bytes(config: TransformerConfig, image_tokens: int, text_tokens: 
     return round(max(in_mlp, BOTH_IN_ATTENTION * (image_tokens + text_tokens)) * config.width * itemsize)
 
 
-def _decoded_pixels(sample: SampleLayout, region_mode: str) -> int:
+def _decoded_pixels(sample: SlotLayout, region_mode: str) -> int:
     """Pixels that go through the decoder at once: a batch of small regions, or one large one."""
     if region_mode == "full":
         return max(sample.canvas_rows * sample.canvas_cols * TOKEN_PX**2, MAX_BATCH_PIXELS)
@@ -199,7 +199,7 @@ def plan_memory(sizes: WeightSizes, work: Workload, budget: int) -> MemoryPlan:
     text = sizes.text_encoder + RESERVE
     decode += sizes.autoencoder
     for streamed in range(count + 1):
-        weights = sizes.edges + _on_device(sizes.blocks, spread(streamed, count))
+        weights = sizes.embedders_and_head + _on_device(sizes.blocks, spread(streamed, count))
         if weights + step <= budget:
             phases = [weights + step, *(phase for phase in (text, decode) if phase <= budget)]
             return MemoryPlan(

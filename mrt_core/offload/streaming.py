@@ -26,7 +26,7 @@ def spread(count: int, total: int) -> tuple[int, ...]:
 
 def unneeded(block: TransformerBlock) -> tuple[str, ...]:
     """How the names of the weights begin that a step with stored modulations does not read."""
-    return block.MODULATION + (block.UNREAD_IN_LAST if block.is_last else ())
+    return block.MODULATION + (block.CONTEXT_PRE_ONLY if block.is_last else ())
 
 
 class _Place(NamedTuple):

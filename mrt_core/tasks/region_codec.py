@@ -18,7 +18,7 @@ from torch import Tensor
 from ..geometry import LATENT_PX, TokenBox, token_box_pixels
 from ..layouts.layout import Layout
 from ..models.autoencoder import Autoencoder
-from ..models.sequence import Role, SampleLayout, Slot
+from ..models.sequence import Role, Slot, SlotLayout
 from ..stacks.layers import Layer, LayerStack, composite
 from .slots import FIRST_LAYER, REFERENCE_INDEX
 
@@ -51,7 +51,7 @@ def slot_pixels(
     return composite(LayerStack(stack.frame, shown), area)
 
 
-class Place(NamedTuple):
+class CanvasRegion(NamedTuple):
     """Where a region lies on a canvas of rows x cols tokens."""
 
     box: TokenBox
@@ -59,9 +59,9 @@ class Place(NamedTuple):
     canvas_cols: int
 
 
-def places(sample: SampleLayout, slots: Sequence[Slot]) -> list[Place]:
+def canvas_regions(sample: SlotLayout, slots: Sequence[Slot]) -> list[CanvasRegion]:
     """The places of some of a sample's slots."""
-    return [Place(slot.box, sample.canvas_rows, sample.canvas_cols) for slot in slots]
+    return [CanvasRegion(slot.box, sample.canvas_rows, sample.canvas_cols) for slot in slots]
 
 
 class Margins(NamedTuple):
@@ -94,14 +94,14 @@ class RegionCodec:
     mode: str = "crop"
     halo: int = 2
 
-    def encode(self, images: Sequence[np.ndarray], places: Sequence[Place]) -> list[Tensor]:
+    def encode(self, images: Sequence[np.ndarray], places: Sequence[CanvasRegion]) -> list[Tensor]:
         """Normalised latents (16, 2 * rows, 2 * cols), one per straight RGBA image (16 * rows, 16 * cols, 4) of a slot."""
         margins = [self._margins(place) for place in places]
         padded = [torch.from_numpy(m.pad(image)).permute(2, 0, 1) for image, m in zip(images, margins, strict=True)]
         latents = _in_batches(padded, self._encode, pixels_per_value=1)
         return [m.trim(latent) for latent, m in zip(latents, margins, strict=True)]
 
-    def decode(self, latents: Sequence[Tensor], places: Sequence[Place]) -> list[np.ndarray]:
+    def decode(self, latents: Sequence[Tensor], places: Sequence[CanvasRegion]) -> list[np.ndarray]:
         """Straight RGBA uint8 (16 * rows, 16 * cols, 4), one per normalised latent (16, 2 * rows, 2 * cols) of a slot."""
         margins = [self._margins(place) for place in places]
         padded = [self._surround(latent, m) for latent, m in zip(latents, margins, strict=True)]
@@ -111,7 +111,7 @@ class RegionCodec:
             for image, m in zip(images, margins, strict=True)
         ]
 
-    def _margins(self, place: Place) -> Margins:
+    def _margins(self, place: CanvasRegion) -> Margins:
         if self.mode == "crop":
             return Margins(0, 0, 0, 0)
         if self.mode == "halo":

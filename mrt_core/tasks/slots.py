@@ -10,19 +10,20 @@ from ..errors import MRTError
 from ..geometry import Box, TokenBox, frame_box, token_box
 from ..layouts.layout import Layout, background_prompt, layer_prompt
 from ..models.modes import Arrangement, Task
-from ..models.sequence import Role, SampleLayout, Slot
+from ..models.sequence import Role, Slot, SlotLayout
 
 FIRST_LAYER = 2  # layer index, and slot, of the lowest foreground layer
 REFERENCE_INDEX = -1  # layer index of Qwen-Image-Layered's input image (spec 2.2)
 HARMONIZE = "Harmonize these layers"  # the fixed prompt of restyling (paper section 3.2)
 EMPTY_PROMPT = " "
+EDITING = (Task.ADD_LAYERS, Task.RESTYLE_LAYERS)  # the tasks that keep layers as they are
 
 
 def _whole_canvas(canvas: Box) -> TokenBox:
     return token_box(canvas, canvas)
 
 
-def _sample(layout: Layout, composite: Slot, clean_background: bool, noisy: Collection[int]) -> SampleLayout:
+def _sample(layout: Layout, composite: Slot, clean_background: bool, noisy: Collection[int]) -> SlotLayout:
     """Composite, background and layers; the layers whose index in `layout.regions` is in `noisy` start as noise."""
     canvas = layout.canvas
     background = Slot(Role.BACKGROUND, 1, token_box(layout.background_region.box, canvas), clean_background)
@@ -31,16 +32,16 @@ def _sample(layout: Layout, composite: Slot, clean_background: bool, noisy: Coll
         for index, region in enumerate(layout.regions)
     ]
     whole = _whole_canvas(canvas)
-    return SampleLayout((composite, background, *layers), whole.rows, whole.cols)
+    return SlotLayout((composite, background, *layers), whole.rows, whole.cols)
 
 
-def text_to_layers(layout: Layout) -> SampleLayout:
+def text_to_layers(layout: Layout) -> SlotLayout:
     """Nothing is clean: composite, background and every layer are made together from the text."""
     composite = Slot(Role.COMPOSITE, 0, _whole_canvas(layout.canvas), False)
     return _sample(layout, composite, False, range(len(layout.regions)))
 
 
-def image_to_layers(layout: Layout, arrangement: Arrangement = Arrangement.MRT) -> SampleLayout:
+def image_to_layers(layout: Layout, arrangement: Arrangement = Arrangement.MRT) -> SlotLayout:
     """The image is clean and covers the frame alone: nobody can photograph what lies outside it."""
     image = Slot(Role.COMPOSITE, 0, token_box(frame_box(layout.frame), layout.canvas), True)
     if arrangement is Arrangement.MRT:
@@ -50,14 +51,14 @@ def image_to_layers(layout: Layout, arrangement: Arrangement = Arrangement.MRT) 
     return made._replace(slots=(*made.slots, reference))
 
 
-def add_layers(layout: Layout, targets: Collection[int]) -> SampleLayout:
+def add_layers(layout: Layout, targets: Collection[int]) -> SlotLayout:
     """Clean: a composite without the targets, the background, the other layers. `targets` index `layout.regions`."""
-    _check_targets(layout, targets)
+    check_targets(layout, targets)
     composite = Slot(Role.COMPOSITE, 0, _whole_canvas(layout.canvas), True)
     return _sample(layout, composite, True, targets)
 
 
-def restyle_layers(layout: Layout, targets: Collection[int]) -> SampleLayout:
+def restyle_layers(layout: Layout, targets: Collection[int]) -> SlotLayout:
     """As `add_layers`, with one clean condition slot per target, in layer order, that holds the user's asset."""
     sample = add_layers(layout, targets)
     conditions = [
@@ -68,7 +69,8 @@ def restyle_layers(layout: Layout, targets: Collection[int]) -> SampleLayout:
     return sample._replace(slots=(*sample.slots, *conditions))
 
 
-def _check_targets(layout: Layout, targets: Collection[int]) -> None:
+def check_targets(layout: Layout, targets: Collection[int]) -> None:
+    """Raise MRTError for targets that the layout does not have, and for none."""
     count = len(layout.regions)
     if not targets or not all(0 <= index < count for index in targets):
         raise MRTError(
@@ -77,9 +79,9 @@ def _check_targets(layout: Layout, targets: Collection[int]) -> None:
         )
 
 
-def plan(
+def slot_layout(
     task: Task, layout: Layout, targets: Collection[int] = (), arrangement: Arrangement = Arrangement.MRT
-) -> SampleLayout:
+) -> SlotLayout:
     """The slots of a task; `targets` matter to adding and restyling alone, `arrangement` to images."""
     if task is Task.TEXT_TO_LAYERS:
         return text_to_layers(layout)

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 FRAME_SIDES = (96, 128, 160, 224)  # px; the square roots of the frame areas that crops come from
 CROP_SIDES = (32, 48, 64, 80, 96, 128)  # px
 FIRST_LOG_VARIANCE = -6.0  # the posterior starts narrow: with a wide one the decoder learns to ignore it
-IMAGE_SIDE = ("encoder.conv_in.weight", "decoder.conv_out.weight", "quant_conv.weight")  # left to AdamW
+IMAGE_SIDE = ("encoder.conv_in.weight", "decoder.conv_out.weight", "quant_conv.weight")  # left to Adam
 CROP_AREA = 64 * 64  # px; a batch of bigger crops holds fewer of them
 
 

@@ -37,7 +37,7 @@ from .teacher import ConditionedModel, TeacherTraining, TrainingOperations, shar
 log = logging.getLogger(__name__)
 
 STATE_FILE = "state.safetensors"  # in a run folder
-BYTES_PER_TRAINED_WEIGHT = 5 * 4  # itself, its gradient, moving average and AdamW's two moments, in fp32
+BYTES_PER_TRAINED_WEIGHT = 5 * 4  # itself, its gradient, moving average and Adam's two moments, in fp32
 
 
 class UnfilledOperations(TrainingOperations):

@@ -66,7 +66,7 @@ def add_pairs(transformer: MaskedRegionTransformer, settings: LowRankTraining) -
     for block in transformer.transformer_blocks:
         linears = [(name, module) for name, module in block.named_modules() if isinstance(module, nn.Linear)]
         for name, layer in linears:
-            if not (block.is_last and f"{name}.".startswith(TransformerBlock.UNREAD_IN_LAST)):
+            if not (block.is_last and f"{name}.".startswith(TransformerBlock.CONTEXT_PRE_ONLY)):
                 layer.add_module(PAIR, TrainedPair(layer, settings))
                 layer.register_forward_hook(_add_pair)
     if transformer.config.condition_embedding:

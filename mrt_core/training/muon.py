@@ -1,7 +1,7 @@
-"""Muon for matrices and convolutions, AdamW for all other parameters, as one optimiser.
+"""Muon for matrices and convolutions, Adam for all other parameters, as one optimiser.
 
 Muon (Keller Jordan et al., 2024) replaces a matrix's momentum by the nearest semi-orthogonal matrix, found with a few
-Newton-Schulz steps. On the small autoencoder it was 3.4 dB ahead of AdamW after the same 80 s (docs/results.md).
+Newton-Schulz steps. On the small autoencoder it was 3.4 dB ahead of Adam after the same 80 s (docs/results.md).
 """
 
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def orthogonalised(gradients: list[Tensor]) -> Iterator[Tensor]:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon on the groups with `matrix=True`, AdamW on the others; `lr` is per group and scaled by one schedule factor."""
+    """Muon on the groups with `matrix=True`, Adam on the others; `lr` is per group and scaled by one schedule factor."""
 
     def __init__(self, groups: list[dict], momentum: float = 0.95, betas: tuple[float, float] = (0.9, 0.98)):
         super().__init__(groups, {"momentum": momentum, "betas": betas, "weight_decay": 0.0, "matrix": False})
@@ -105,7 +105,7 @@ class Muon(torch.optim.Optimizer):
 def muon_for(
     module: nn.Module, matrices: set[str], matrix_lr: float, other_lr: float, weight_decay: float = 0.0
 ) -> Muon:
-    """A Muon optimiser that treats the parameters named in `matrices` as matrices and gives AdamW the rest."""
+    """A Muon optimiser that treats the parameters named in `matrices` as matrices and gives Adam the rest."""
     named = dict(module.named_parameters())
     return Muon(
         [

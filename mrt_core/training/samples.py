@@ -22,9 +22,9 @@ from ..designs.elements import ElementMix
 from ..designs.generator import Design, DesignSettings, generate_design
 from ..designs.grouping import group_layers
 from ..geometry import TokenBox
-from ..models.sequence import Role, SampleLayout, Slot, patchify
-from ..tasks.region_codec import RegionCodec, places, slot_pixels
-from ..tasks.slots import EMPTY_PROMPT, Task, default_prompt, plan
+from ..models.sequence import Role, Slot, SlotLayout, patchify
+from ..tasks.region_codec import RegionCodec, canvas_regions, slot_pixels
+from ..tasks.slots import EMPTY_PROMPT, Task, default_prompt, slot_layout
 from ..weights.safetensors_file import save_atomically
 from .ahead import map_ahead
 from .captions import training_prompts
@@ -43,7 +43,7 @@ BLANK_CAPTION_SHARE = 0.5  # of image-to-layers samples trained without a captio
 class DrawnSample(NamedTuple):
     """An example in pixels: what it takes to encode it, and what is kept beside its latents."""
 
-    sample: SampleLayout
+    sample: SlotLayout
     task: Task
     prompts: tuple[str, ...]
     images: list[np.ndarray]  # of every slot, straight RGBA uint8
@@ -56,7 +56,7 @@ class Example:
     design: Design
     task: Task
     targets: tuple[int, ...]
-    sample: SampleLayout
+    sample: SlotLayout
     prompts: tuple[str, ...]
 
     def images(self) -> list[np.ndarray]:
@@ -80,10 +80,10 @@ def pick_targets(rng: np.random.Generator, count: int) -> tuple[int, ...]:
 def make_example(design: Design, task: Task, rng: np.random.Generator) -> Example:
     """`design` under `task`, with random targets and the task's default prompt where it has targets."""
     if task not in (Task.ADD_LAYERS, Task.RESTYLE_LAYERS):
-        return Example(design, task, (), plan(task, design.layout), training_prompts(design, rng))
+        return Example(design, task, (), slot_layout(task, design.layout), training_prompts(design, rng))
     targets = pick_targets(rng, len(design.assets))
     prompts = (default_prompt(task, design.layout, targets),)
-    return Example(design, task, targets, plan(task, design.layout, targets), prompts)
+    return Example(design, task, targets, slot_layout(task, design.layout, targets), prompts)
 
 
 def random_examples(seed: int, settings: DesignSettings) -> Iterator[Example]:
@@ -98,7 +98,7 @@ def random_examples(seed: int, settings: DesignSettings) -> Iterator[Example]:
         yield make_example(design, task, rng)
 
 
-class ShardPlan(NamedTuple):
+class ShardSpec(NamedTuple):
     """Which samples a shard holds: `size` of those that follow from `seed` and `settings`."""
 
     path: Path
@@ -117,7 +117,7 @@ def encode_samples(samples: Sequence[DrawnSample], codec: RegionCodec) -> Tensor
     Regions of equal size are encoded together; on CUDA with autocast to bfloat16.
     """
     images = [image for drawn in samples for image in drawn.images]
-    where = [place for drawn in samples for place in places(drawn.sample, drawn.sample.slots)]
+    where = [place for drawn in samples for place in canvas_regions(drawn.sample, drawn.sample.slots)]
     device = codec.autoencoder.quant_conv.weight.device
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         latents = codec.encode(images, where)
@@ -149,12 +149,12 @@ def write_shards(
     With `workers` that many processes draw designs, each a shard at a time, while this one encodes; without, this one draws.
     """
     shards = [
-        ShardPlan(folder / f"samples-{seed:04d}-{index:05d}.safetensors", size, seed * 100_000 + index, settings)
+        ShardSpec(folder / f"samples-{seed:04d}-{index:05d}.safetensors", size, seed * 100_000 + index, settings)
         for index in range(count)
     ]
     missing = [shard for shard in shards if not shard.path.exists()]
     begun = time.monotonic()
-    for shard, samples in zip(missing, map_ahead(ShardPlan.draw, missing, workers), strict=True):
+    for shard, samples in zip(missing, map_ahead(ShardSpec.draw, missing, workers), strict=True):
         drawn = time.monotonic()
         write_shard(shard.path, samples, codec)
         written = time.monotonic()
@@ -168,7 +168,7 @@ class TrainingSample:
     """One encoded sample: packed latents (N, 64), its slots and the prompts to choose from."""
 
     tokens: Tensor
-    sample: SampleLayout
+    sample: SlotLayout
     task: Task
     prompts: tuple[str, ...]
 
@@ -201,7 +201,7 @@ def read_shard(path: Path) -> list[TrainingSample]:
     slots: list[list[Slot]] = [[] for _ in canvas]
     for index, role, layer_index, *box, clean in rows:
         slots[index].append(Slot(ROLES[role], layer_index, TokenBox(*box), bool(clean)))
-    layouts = [SampleLayout(tuple(s), *size) for s, size in zip(slots, canvas, strict=True)]
+    layouts = [SlotLayout(tuple(s), *size) for s, size in zip(slots, canvas, strict=True)]
     pieces = tokens.split([layout.token_count for layout in layouts])
     return [
         TrainingSample(piece, layout, Task(entry["task"]), tuple(entry["prompts"]))

@@ -15,7 +15,7 @@ from .muon import Muon
 from .sharding import gather, is_first_process, place_like
 
 MOMENTS = ("momentum", "first", "second")  # what the optimiser keeps per parameter, of the parameter's shape
-COUNT = "count"  # the steps that AdamW has taken, a single number
+COUNT = "count"  # the steps that Adam has taken, a single number
 
 
 class MovingAverage:

@@ -1,4 +1,4 @@
-"""The student: distil the teacher with its guidance into a network of few steps, by DMD2 (paper section 3.3, `matching`).
+"""The student: distil the teacher with its guidance into a network of few steps, by DMD2 (paper section 3.3).
 
 One network serves a number of steps and twice that number, in turn in training: with one shift, the noise levels of the
 smaller number are among those of the larger. Clean slots keep their latents at t = 0 in all three networks, so that images
@@ -24,8 +24,8 @@ from ..models.transformer import MaskedRegionTransformer
 from ..sampling.samplers import guided
 from ..sampling.schedule import shifted_sigmas
 from ..tasks.slots import EMPTY_PROMPT, Task
-from .flow import LatentBatch, Velocity, attention_on, latent_batch, velocity_loss
-from .matching import distribution_matching_loss, predict_clean, simulate
+from .distribution_matching import distribution_matching_loss, predict_clean, simulate
+from .flow_matching import LatentBatch, Velocity, attention_on, latent_batch, velocity_loss
 from .muon import muon_for
 from .processes import average_gradients, start_device
 from .samples import TrainingSample

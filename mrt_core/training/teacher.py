@@ -18,11 +18,11 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import MRTError
 from ..models.configs import TextConfig, TransformerConfig
-from ..models.sequence import PackedBatch, SampleLayout, pack_samples
+from ..models.sequence import PackedBatch, SlotLayout, pack_samples
 from ..models.text import TextEmbeddings, TextEncoder
 from ..models.transformer import MaskedRegionTransformer
 from ..tasks.slots import Task
-from .flow import attention_on, latent_batch, velocity_loss
+from .flow_matching import attention_on, latent_batch, velocity_loss
 from .muon import muon_for
 from .processes import average_gradients, share_weights, start_device
 from .samples import BLANK_CAPTION_SHARE, TrainingSample, any_sample, read_shard
@@ -56,7 +56,7 @@ class TeacherTraining:
     seed: int = 0
     shares: Mapping[Task, float] = field(default_factory=lambda: TASK_SHARES)
     accept: Callable[[TrainingSample], bool] = any_sample  # which samples of the shards are trained on
-    matrices: bool = True  # Muon for the matrices inside the blocks; False: AdamW for everything
+    matrices: bool = True  # Muon for the matrices inside the blocks; False: Adam for everything
     sharded: bool = False  # under torchrun: FSDP2 in place of averaged gradients
 
 
@@ -86,7 +86,7 @@ class ConditionedModel(nn.Module):
         return self
 
     def forward(
-        self, tokens: Tensor, sigma: Tensor, layouts: list[SampleLayout], prompts: list[str]
+        self, tokens: Tensor, sigma: Tensor, layouts: list[SlotLayout], prompts: list[str]
     ) -> tuple[Tensor, Tensor]:
         """Velocity (N, 64) of every token, and which of them are noisy (N,)."""
         batch = self.pack(layouts, prompts)
@@ -95,7 +95,7 @@ class ConditionedModel(nn.Module):
             blocks = [partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False) for block in blocks]
         return self.transformer(tokens, sigma, batch, attention_on(tokens.device), blocks=blocks), ~batch.clean
 
-    def pack(self, layouts: list[SampleLayout], prompts: list[str]) -> PackedBatch:
+    def pack(self, layouts: list[SlotLayout], prompts: list[str]) -> PackedBatch:
         """The samples with the states of their prompts, in fp32."""
         text = [
             states.to(next(self.transformer.parameters()).device).float()
@@ -254,7 +254,7 @@ def train(folder: Path, shards: Path, model: ConditionedModel, settings: Teacher
 
 
 def _hidden_matrices(model: nn.Module) -> set[str]:
-    """The matrices inside the blocks; inputs, outputs, embeddings, modulations and norms are left to AdamW."""
+    """The matrices inside the blocks; inputs, outputs, embeddings, modulations and norms are left to Adam."""
     inside = "transformer.transformer_blocks."
     return {
         name

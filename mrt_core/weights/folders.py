@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import MRTError
 from .safetensors_header import HEADER_LIMIT
 from .settings import NO_SETTINGS, FolderSettings, autoencoder_settings, read_json, transformer_settings
-from .source import JoinedWeights, Place, SafetensorsFile, join
+from .source import JoinedWeights, SafetensorsFile, TensorLocation, join
 
 INDEX_SUFFIX = ".safetensors.index.json"
 PIPELINE_FILE = "model_index.json"
@@ -77,7 +77,7 @@ def _open_shards_of_index(path: Path) -> JoinedWeights:
         if lost is not None:
             raise MRTError(f"{path.name} says that {lost} is in {shard}, but it is not there; download {shard} again")
         files.append(file)
-        places |= {tensor: Place(number, tensor) for tensor in tensors}
+        places |= {tensor: TensorLocation(number, tensor) for tensor in tensors}
     return JoinedWeights(tuple(files), places)
 
 

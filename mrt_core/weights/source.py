@@ -52,7 +52,7 @@ class SafetensorsFile:
         return read_bytes(self.path, names)
 
 
-class Place(NamedTuple):
+class TensorLocation(NamedTuple):
     """Where a tensor of joined weights is: the number of its file, and its name there."""
 
     file: int
@@ -64,7 +64,7 @@ class JoinedWeights:
     """Several files as one: the shards of a model, and the models of a folder, each under a prefix of its own."""
 
     files: tuple[SafetensorsFile, ...]
-    places: Mapping[str, Place]
+    places: Mapping[str, TensorLocation]
     settings: FolderSettings = NO_SETTINGS
 
     @cached_property
@@ -97,13 +97,15 @@ class JoinedWeights:
 def join(parts: Iterable[tuple[str, "SafetensorsFile | JoinedWeights"]], settings: FolderSettings) -> JoinedWeights:
     """The weights of several sources as one, the names of each behind its prefix."""
     files: list[SafetensorsFile] = []
-    places: dict[str, Place] = {}
+    places: dict[str, TensorLocation] = {}
     for prefix, part in parts:
         first = len(files)
         if isinstance(part, SafetensorsFile):
             files.append(part)
-            places |= {prefix + name: Place(first, name) for name in part.tensors}
+            places |= {prefix + name: TensorLocation(first, name) for name in part.tensors}
         else:
             files += part.files
-            places |= {prefix + name: Place(first + file, stored) for name, (file, stored) in part.places.items()}
+            places |= {
+                prefix + name: TensorLocation(first + file, stored) for name, (file, stored) in part.places.items()
+            }
     return JoinedWeights(tuple(files), places, settings)

@@ -21,9 +21,9 @@ from mrt_core.errors import MRTError
 from mrt_core.geometry import TokenBox
 from mrt_core.models.autoencoder import Autoencoder
 from mrt_core.models.configs import WAN_LATENT_STD, AutoencoderConfig
-from mrt_core.models.sequence import Role, SampleLayout, Slot, pack_samples
+from mrt_core.models.sequence import Role, Slot, SlotLayout, pack_samples
 from mrt_core.models.transformer import MaskedRegionTransformer
-from mrt_core.tasks.region_codec import RegionCodec, places
+from mrt_core.tasks.region_codec import RegionCodec, canvas_regions
 from mrt_core.tasks.slots import Arrangement, Task
 from mrt_core.weights.safetensors_file import save_streamed
 from mrt_core.weights.safetensors_header import TensorEntry, read_header
@@ -65,7 +65,7 @@ def predictions(model: MaskedRegionTransformer) -> Tensor:
     slots = [Slot(Role.LAYER, index, TokenBox(0, 0, 2, 3), False) for index in range(3)]
     text = torch.randn(5, model.config.text_dim, generator=generator)
     tokens = torch.randn(18, 64, generator=generator)
-    batch = pack_samples([SampleLayout(tuple(slots), 2, 3)], [text])
+    batch = pack_samples([SlotLayout(tuple(slots), 2, 3)], [text])
     with torch.no_grad():
         return model(tokens, torch.tensor([0.6]), batch)
 
@@ -160,7 +160,7 @@ def test_a_diffusers_folder_with_an_rgb_autoencoder(tmp_path, capsys):
     image = np.random.default_rng(0).integers(0, 256, (32, 48, 4), dtype=np.uint8)
     image[..., 3] = 255
     slot = Slot(Role.COMPOSITE, 0, TokenBox(0, 0, 2, 3), False)
-    where = places(SampleLayout((slot,), 2, 3), [slot])
+    where = canvas_regions(SlotLayout((slot,), 2, 3), [slot])
     before = Autoencoder(replace(rgb.config, **{f"latent_{k[8:]}": tuple(v) for k, v in statistics.items()}))
     before.load_state_dict(rgb.state_dict())
     codecs = [RegionCodec(model.requires_grad_(False)) for model in (before, loaded.autoencoder)]

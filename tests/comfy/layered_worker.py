@@ -17,7 +17,7 @@ from mrt_pack.mrt_core.layouts.layout import full_frame_layout
 from mrt_pack.mrt_core.models.sequence import patchify
 from mrt_pack.mrt_core.pipeline import Pipeline, SamplingOptions
 from mrt_pack.mrt_core.tasks.region_codec import RegionCodec
-from mrt_pack.mrt_core.tasks.request import adapted, image_to_layers_request
+from mrt_pack.mrt_core.tasks.request import image_to_layers_request
 from mrt_pack.nodes.checkpoint_files import checkpoint_path
 from mrt_pack.nodes.convert import image_to_pixels
 
@@ -51,7 +51,7 @@ def main() -> None:
     pipeline = Pipeline(checkpoint, GivenText(states), RegionCodec(checkpoint.autoencoder, info.region_mode))
     request = image_to_layers_request(image_to_pixels(image, "image"), full_frame_layout(FRAME, LAYERS), "a sign")
     with torch.inference_mode():
-        (tokens,) = pipeline.sample_latents(adapted(request, info), SamplingOptions((SEED,), STEPS, CFG))
+        (tokens,) = pipeline.sample(pipeline.prepare(request, SamplingOptions((SEED,), STEPS, CFG)))
     streams = [model.model.process_latent_in(stream) for stream in sampled["samples"].unbind()]
     found = torch.cat([patchify(stream[0, :, 0]) for stream in streams])
     unconnected = run("MRTImageToRegionLatents", positive, negative, vae, image, layers=LAYERS)

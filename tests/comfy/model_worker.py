@@ -23,11 +23,11 @@ from mrt_pack.mrt_core.layouts.layout import Region
 from mrt_pack.mrt_core.lora.student import sampling_to_json
 from mrt_pack.mrt_core.models.sequence import patchify, split_slots
 from mrt_pack.mrt_core.pipeline import Pipeline, SamplingOptions
-from mrt_pack.mrt_core.tasks.region_codec import places
+from mrt_pack.mrt_core.tasks.job import job_for
+from mrt_pack.mrt_core.tasks.realise import assemble, decode_layers
+from mrt_pack.mrt_core.tasks.region_codec import canvas_regions
 from mrt_pack.mrt_core.tasks.request import (
     add_layers_request,
-    assemble,
-    decode_layers,
     image_to_layers_request,
     restyle_layers_request,
     text_to_layers_request,
@@ -98,19 +98,21 @@ def compare(pipeline: Pipeline, model, vae, request, outputs) -> dict:
     def library(steps: int, cfg: float, **settings) -> torch.Tensor:
         info = replace(pipeline.info, sampling=replace(pipeline.info.sampling, **settings), image_sampling=None)
         changed = Pipeline(Checkpoint(pipeline.transformer, None, None, info), pipeline.text_encoder, pipeline.codec)
-        return changed.sample_latents(request, SamplingOptions((SEED,), steps, cfg, shift))[0]
+        return changed.sample(changed.prepare(request, SamplingOptions((SEED,), steps, cfg, shift)))[0]
 
     positive, negative, latent = outputs
     shift = pipeline.info.sampling.shift  # which KSampler takes from the model, whatever the task
     alone, sampled = library(STEPS, 1.0), node(STEPS, 1.0)
     (stock,) = run("KSampler", model, SEED, STEPS, 1.0, "euler", "simple", positive, negative, latent)
-    clean = request.sample.expand([slot.clean for slot in request.sample.slots])
+    job = job_for(request)
+    slots = job.slot_layout
+    clean = slots.expand([slot.clean for slot in slots.slots])
     (layers, *_) = NODES["MRTLayerSplitter"].execute(sampled, vae, match_image=False).result
     stack = layers_to_stack(layers)
-    made = decode_layers(request, split_slots(alone, request.sample), pipeline.codec)
+    made = decode_layers(job, split_slots(alone, slots), pipeline.codec)
     pairs = list(zip(stack.layers, assemble(request, made).layers, strict=True))
-    place = places(request.sample, request.sample.slots[:1])
-    (picture,) = pipeline.codec.decode(split_slots(alone, request.sample)[:1], place)
+    place = canvas_regions(slots, slots.slots[:1])
+    (picture,) = pipeline.codec.decode(split_slots(alone, slots)[:1], place)
     (decoded,) = run("VAEDecode", vae, sampled)
     found = {
         "sampler": largest(normalised(sampled, model), alone),
@@ -180,7 +182,7 @@ def measure_overhead(pipeline: Pipeline, model, request, outputs, steps: int = 2
         run("MRTMaskedRegionSampler", model, positive, negative, latent, SEED, steps, 1.0, 1.0)
 
     def alone():
-        pipeline.sample_latents(request, options)
+        pipeline.sample(pipeline.prepare(request, options))
 
     times = [(seconds_per_step(steps, node), seconds_per_step(steps, alone)) for _ in range(rounds)]
     through, library = (min(column) for column in zip(*times, strict=True))

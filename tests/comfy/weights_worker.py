@@ -15,7 +15,7 @@ import torch
 from comfy.quant_ops import QuantizedTensor
 from mrt_pack.mrt_core.checkpoints.checkpoint import load_checkpoint
 from mrt_pack.mrt_core.geometry import TokenBox
-from mrt_pack.mrt_core.models.sequence import Role, SampleLayout, Slot, pack_samples, patchify, unpatchify
+from mrt_pack.mrt_core.models.sequence import Role, Slot, SlotLayout, pack_samples, patchify, unpatchify
 from mrt_pack.nodes.checkpoint_files import BUNDLED_NAMES, checkpoint_names, checkpoint_path
 from mrt_pack.nodes.loader import LoadModel
 
@@ -25,7 +25,7 @@ SLOTS = (
     Slot(Role.COMPOSITE, 0, TokenBox(0, 0, ROWS, COLS), True),
     Slot(Role.LAYER, 1, TokenBox(0, 0, ROWS, COLS), False),
 )
-SAMPLE = SampleLayout(SLOTS, ROWS, COLS)
+SAMPLE = SlotLayout(SLOTS, ROWS, COLS)
 
 
 class Inputs:

@@ -13,7 +13,7 @@ from mrt_core.errors import MRTError
 from mrt_core.geometry import TokenBox
 from mrt_core.lora.apply import apply_loras
 from mrt_core.lora.file import read_lora
-from mrt_core.models.sequence import Role, SampleLayout, Slot, pack_samples
+from mrt_core.models.sequence import Role, Slot, SlotLayout, pack_samples
 from mrt_core.models.transformer import MaskedRegionTransformer
 
 
@@ -37,7 +37,7 @@ def velocity(model: MaskedRegionTransformer) -> torch.Tensor:
         Slot(Role.COMPOSITE, 0, TokenBox(0, 0, 3, 4), clean=True),
         Slot(Role.LAYER, 2, TokenBox(1, 1, 2, 2), clean=False),
     )
-    batch = pack_samples([SampleLayout(slots, 3, 4)], [torch.randn(5, TINY.text_dim, generator=generator)])
+    batch = pack_samples([SlotLayout(slots, 3, 4)], [torch.randn(5, TINY.text_dim, generator=generator)])
     return model(torch.randn(16, 64, generator=generator), torch.tensor([0.6]), batch)
 
 

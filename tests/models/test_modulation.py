@@ -12,7 +12,7 @@ from torch import nn
 import mrt_core.models.modulation
 from mrt_core.geometry import TokenBox
 from mrt_core.models.modulation import modulation_table
-from mrt_core.models.sequence import PackedBatch, Role, SampleLayout, Slot, pack_samples
+from mrt_core.models.sequence import PackedBatch, Role, Slot, SlotLayout, pack_samples
 from mrt_core.models.transformer import TransformerBlock
 
 LEVELS = (1.0, 0.9333333373069763, 0.5, 0.07)
@@ -27,7 +27,7 @@ def random_batch(samples: int = 1) -> tuple[torch.Tensor, PackedBatch]:
     for number in range(samples):
         boxes = [TokenBox(0, 0, 4, 5), TokenBox(0, 0, 4, 4), TokenBox(1, 1, 2, 1 + number)]
         slots = [Slot(role, n, box, n == 0) for n, (role, box) in enumerate(zip(list(Role)[:3], boxes, strict=True))]
-        layouts.append(SampleLayout((*slots, slots[-1]._replace(role=Role.CONDITION, clean=True)), 4, 5))
+        layouts.append(SlotLayout((*slots, slots[-1]._replace(role=Role.CONDITION, clean=True)), 4, 5))
     text = [torch.randn(3 + number, TRANSFORMER.text_dim) for number in range(samples)]
     return torch.randn(sum(layout.token_count for layout in layouts), 64), pack_samples(layouts, text)
 
@@ -125,7 +125,7 @@ def test_unread_weights_of_the_last_block_do_not_matter(make_transformer):
     timestep = torch.tensor([0.7, 0.2])
     expected = model(tokens, timestep, batch)
     last = model.transformer_blocks[-1]
-    unread = [tensor for name, tensor in last.named_parameters() if name.startswith(TransformerBlock.UNREAD_IN_LAST)]
+    unread = [tensor for name, tensor in last.named_parameters() if name.startswith(TransformerBlock.CONTEXT_PRE_ONLY)]
     assert len(unread) == 2 + 1 + 2 + 4
     for tensor in unread:
         tensor.fill_(torch.nan)
@@ -150,5 +150,5 @@ def test_gradients_reach_exactly_what_is_read(make_transformer):
     tokens, batch = random_batch(2)
     model(tokens, torch.tensor([0.7, 0.2]), batch).square().sum().backward()
     without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
-    starts = tuple("transformer_blocks.1." + name for name in TransformerBlock.UNREAD_IN_LAST)
+    starts = tuple("transformer_blocks.1." + name for name in TransformerBlock.CONTEXT_PRE_ONLY)
     assert without == {name for name, _ in model.named_parameters() if name.startswith(starts)}

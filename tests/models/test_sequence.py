@@ -9,8 +9,8 @@ from mrt_core.layouts.layout import Layout, Region
 from mrt_core.models.sequence import (
     BOX_CENTRE,
     Role,
-    SampleLayout,
     Slot,
+    SlotLayout,
     TextAnchors,
     pack_samples,
     patchify,
@@ -64,7 +64,7 @@ def test_split_slots_undoes_packing():
     slots = (layer(0, (0, 0, 3, 4)), layer(1, (1, 1, 1, 2)), layer(2, (2, 0, 1, 1)))
     latents = [torch.randn(16, 2 * slot.box.rows, 2 * slot.box.cols) for slot in slots]
     packed = torch.cat([patchify(latent) for latent in latents])
-    parts = split_slots(packed, SampleLayout(slots, 3, 4))
+    parts = split_slots(packed, SlotLayout(slots, 3, 4))
     assert all(torch.equal(*pair) for pair in zip(parts, latents, strict=True))
 
 
@@ -128,7 +128,7 @@ def test_text_starts_past_canvas_and_layers(rows, cols, indices, start):
     assert text_start(slots, rows, cols) == start
     condition = slots[-1]._replace(role=Role.CONDITION, clean=True)
     assert text_start([*slots, condition], rows, cols) == start  # it copies a position and adds none
-    batch = pack_samples([SampleLayout(tuple(slots), rows, cols)], [torch.zeros(3, TEXT_WIDTH)])
+    batch = pack_samples([SlotLayout(tuple(slots), rows, cols)], [torch.zeros(3, TEXT_WIDTH)])
     assert batch.text_positions.tolist() == [[start + k] * 3 for k in range(3)]
 
 
@@ -164,8 +164,8 @@ def test_packed_regions_equal_a_masked_full_grid(make_transformer, name):
     rows, cols, boxes = MASKED_CASES[name]
     model, timestep = make_transformer(), torch.tensor([0.6])
     slots = tuple(layer(index, box, clean=index % 2 == 1) for index, box in enumerate(boxes))
-    packed = SampleLayout(slots, rows, cols)
-    full = SampleLayout(tuple(slot._replace(box=TokenBox(0, 0, rows, cols)) for slot in slots), rows, cols)
+    packed = SlotLayout(slots, rows, cols)
+    full = SlotLayout(tuple(slot._replace(box=TokenBox(0, 0, rows, cols)) for slot in slots), rows, cols)
 
     grid_tokens, text = random_inputs(full)
     inside = torch.zeros(len(slots), rows, cols, dtype=torch.bool)
@@ -193,11 +193,9 @@ def test_packed_regions_equal_a_masked_full_grid(make_transformer, name):
 def test_samples_in_one_batch_equal_each_alone(make_transformer):
     model = make_transformer()
     samples = [
-        SampleLayout((layer(0, (0, 0, 4, 5)), layer(1, (1, 1, 2, 2), clean=True)), 4, 5),
-        SampleLayout(
-            (layer(0, (0, 0, 2, 2), clean=True), layer(2, (0, 1, 2, 1), clean=True, role=Role.CONDITION)), 2, 2
-        ),
-        SampleLayout((layer(0, (0, 0, 3, 1)), layer(1, (0, 0, 1, 1)), layer(2, (2, 0, 1, 1))), 3, 1),
+        SlotLayout((layer(0, (0, 0, 4, 5)), layer(1, (1, 1, 2, 2), clean=True)), 4, 5),
+        SlotLayout((layer(0, (0, 0, 2, 2), clean=True), layer(2, (0, 1, 2, 1), clean=True, role=Role.CONDITION)), 2, 2),
+        SlotLayout((layer(0, (0, 0, 3, 1)), layer(1, (0, 0, 1, 1)), layer(2, (2, 0, 1, 1))), 3, 1),
     ]
     timesteps = torch.tensor([0.9, 0.35, 0.05])
     inputs = [
@@ -217,7 +215,7 @@ def test_samples_in_one_batch_equal_each_alone(make_transformer):
 # Clean tokens
 
 
-MIXED = SampleLayout(
+MIXED = SlotLayout(
     (layer(0, (0, 0, 3, 4), clean=True), layer(1, (0, 0, 2, 4)), layer(2, (1, 1, 2, 1), clean=True)), 3, 4
 )
 CLEAN = MIXED.expand([slot.clean for slot in MIXED.slots])
@@ -268,7 +266,7 @@ def test_shared_clean_timestep_follows_the_sample(make_transformer):
 # Condition tokens
 
 
-CONDITIONED = SampleLayout((*MIXED.slots, layer(1, (0, 0, 2, 4), clean=True, role=Role.CONDITION)), 3, 4)
+CONDITIONED = SlotLayout((*MIXED.slots, layer(1, (0, 0, 2, 4), clean=True, role=Role.CONDITION)), 3, 4)
 IS_CONDITION = CONDITIONED.expand([slot.role is Role.CONDITION for slot in CONDITIONED.slots])
 
 
@@ -329,7 +327,7 @@ def test_a_caption_stands_where_its_layer_lies():
         Slot(Role.LAYER, 3, TokenBox(2, 4, 3, 2), False),
         Slot(Role.LAYER, 4, TokenBox(6, 6, 2, 2), False),
     )
-    sample = SampleLayout(slots, 8, 8)
+    sample = SlotLayout(slots, 8, 8)
     anchors = TextAnchors(torch.tensor([-1, 0, 0, 1, 1, -1]), torch.full((6,), BOX_CENTRE))
     positions = text_positions(sample, 6, anchors)
     assert positions[[1, 2]].tolist() == [[3, -1, 1]] * 2  # row 2 + 3 // 2 - 4, col 4 + 2 // 2 - 4
@@ -339,7 +337,7 @@ def test_a_caption_stands_where_its_layer_lies():
 
 
 def test_captions_without_a_layer_stand_in_sequence():
-    sample = SampleLayout((Slot(Role.BACKGROUND, 1, TokenBox(0, 0, 2, 2), False),), 2, 2)
+    sample = SlotLayout((Slot(Role.BACKGROUND, 1, TokenBox(0, 0, 2, 2), False),), 2, 2)
     anchors = TextAnchors(torch.tensor([0, 0, 1]), torch.tensor([BOX_CENTRE, BOX_CENTRE, 0.5]))
     assert torch.equal(text_positions(sample, 3, anchors), text_positions(sample, 3))
 
@@ -350,7 +348,7 @@ def test_letters_stand_along_the_middle_row_of_their_box():
         Slot(Role.LAYER, 2, TokenBox(1, 2, 3, 6), False),
     )
     anchors = TextAnchors(torch.tensor([0, 0, 0, -1]), torch.tensor([1 / 8, 7 / 8, BOX_CENTRE, 1 / 2]))
-    positions = text_positions(SampleLayout(slots, 4, 9), 4, anchors)
+    positions = text_positions(SlotLayout(slots, 4, 9), 4, anchors)
     left = 2 - (9 - 9 // 2)  # the box's first column on the centred canvas
     assert positions[:3].tolist() == [[2, 0, left + 0.25], [2, 0, left + 4.75], [2, 0, left + 3]]
     assert positions[3].tolist() == [1, 0, -5 + 4]  # the middle of the background's nine columns

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from mrt_core.checkpoints.bundled import bundled_checkpoint
 from mrt_core.checkpoints.checkpoint import load_checkpoint
 from mrt_core.geometry import TokenBox
-from mrt_core.models.sequence import Role, SampleLayout, Slot, pack_samples
+from mrt_core.models.sequence import Role, Slot, SlotLayout, pack_samples
 
 DATA = Path(__file__).parents[1] / "data" / "mrt_tiny_v4.safetensors"
 ROLES = tuple(Role)
@@ -39,7 +39,7 @@ def test_velocity(tiny, case):
     slots = [
         Slot(ROLES[role], index, TokenBox(*box), bool(clean)) for role, index, *box, clean in case["slots"].tolist()
     ]
-    sample = SampleLayout(tuple(slots), *case["canvas"].tolist())
+    sample = SlotLayout(tuple(slots), *case["canvas"].tolist())
     ids = text.tokenize(prompt)
     assert ids == case["ids"].tolist()
     assert text.caption_positions(ids) == case["caption_places"].tolist()

@@ -5,7 +5,7 @@ import torch
 
 from mrt_core.geometry import TokenBox
 from mrt_core.models.configs import TransformerConfig
-from mrt_core.models.sequence import Role, SampleLayout, Slot, pack_samples
+from mrt_core.models.sequence import Role, Slot, SlotLayout, pack_samples
 from mrt_core.models.transformer import MaskedRegionTransformer
 
 diffusers = pytest.importorskip("diffusers", reason="parity tests need diffusers: pip install -e .[dev]")
@@ -72,7 +72,7 @@ def test_equals_diffusers(name):
 
     indices = [*range(len(shapes) - 1), -1] if layered else list(range(len(shapes)))
     clean = [False] + [zero] * (len(shapes) - 1)
-    sample = SampleLayout(full_slots(shapes, indices, clean), *shapes[0])
+    sample = SlotLayout(full_slots(shapes, indices, clean), *shapes[0])
     batch = pack_samples([sample], [text[0, : case["kept_text"]]])
     actual = model(tokens[0], t, batch)
     assert (actual - expected[0]).abs().max() < 1e-5

@@ -17,7 +17,7 @@ from mrt_core.geometry import TokenBox
 from mrt_core.models.autoencoder import Autoencoder
 from mrt_core.models.configs import AutoencoderConfig, TransformerConfig
 from mrt_core.models.modulation import modulation_table
-from mrt_core.models.sequence import Role, SampleLayout, Slot, pack_samples
+from mrt_core.models.sequence import Role, Slot, SlotLayout, pack_samples
 from mrt_core.models.transformer import MaskedRegionTransformer
 from mrt_core.models.weight_copies import weights_of
 from mrt_core.offload.placement import Placement
@@ -36,7 +36,7 @@ from mrt_core.offload.plan import (
 )
 from mrt_core.offload.streaming import PackedBlock
 from mrt_core.pipeline import Pipeline, SamplingOptions
-from mrt_core.tasks.region_codec import Place, RegionCodec
+from mrt_core.tasks.region_codec import CanvasRegion, RegionCodec
 from mrt_core.tasks.request import text_to_layers_request
 
 FULL = CheckpointInfo(TransformerConfig(), AutoencoderConfig())
@@ -44,9 +44,9 @@ PARAMETERS = 20_430_401_088 + 3072  # Qwen-Image's (spec 1.3) and the condition 
 CPU = torch.device("cpu")
 
 
-def square(side: int, slots: int = 1) -> SampleLayout:
+def square(side: int, slots: int = 1) -> SlotLayout:
     box = TokenBox(0, 0, side, side)
-    return SampleLayout(tuple(Slot(Role.LAYER, n, box, False) for n in range(slots)), side, side)
+    return SlotLayout(tuple(Slot(Role.LAYER, n, box, False) for n in range(slots)), side, side)
 
 
 # Sizes
@@ -60,7 +60,7 @@ def test_weights_of_the_full_model():
     assert sizes.blocks == (4 * (attention + mlp),) * 59 + (4 * (attention + mlp) - 2 * unread,)
     assert sizes.unread == 2 * unread
     assert sizes.modulation == 2 * (120 * modulation + 18_880_512 + 10_229_760)
-    assert sizes.edges == 2 * (11_013_120 + 199_680 + 196_672 + 3584 + 3072)
+    assert sizes.embedders_and_head == 2 * (11_013_120 + 199_680 + 196_672 + 3584 + 3072)
     assert (sizes.transformer, sizes.text_encoder, sizes.unpacking) == (2 * PARAMETERS, 5, 0)
     packed = expected_weights(FULL, torch.float8_e4m3fn)
     assert packed.transformer == PARAMETERS
@@ -112,8 +112,8 @@ def test_activations_against_live_tensors(dtype, side, slots, text):
 @torch.inference_mode()
 def test_decoding_against_live_tensors(autoencoder, mode):
     info = CheckpointInfo(TRANSFORMER, autoencoder.config)
-    sample = SampleLayout((Slot(Role.LAYER, 2, TokenBox(1, 2, 36, 34), False),), 40, 40)
-    latent, places = torch.randn(16, 72, 68), [Place(sample.slots[0].box, 40, 40)]
+    sample = SlotLayout((Slot(Role.LAYER, 2, TokenBox(1, 2, 36, 34), False),), 40, 40)
+    latent, places = torch.randn(16, 72, 68), [CanvasRegion(sample.slots[0].box, 40, 40)]
     codec = RegionCodec(autoencoder, mode)
     codec.decode([latent], places)
     with LiveBytes() as counted:
@@ -134,7 +134,7 @@ def test_live_bytes():
 
 # Plans
 
-SIZES = WeightSizes((100,) * 10, modulation=500, unread=50, edges=10, text_encoder=700, autoencoder=30)
+SIZES = WeightSizes((100,) * 10, modulation=500, unread=50, embedders_and_head=10, text_encoder=700, autoencoder=30)
 WORK = Workload(activations=200, table=40, decoding=60)
 STEP = 240 + RESERVE
 
@@ -231,40 +231,40 @@ def pipeline_within(checkpoint: Checkpoint, memory: int | None = None) -> Pipeli
 def test_a_run_within_any_budget_makes_the_same(deep_checkpoint, layout):
     request, options = text_to_layers_request(layout), SamplingOptions(seeds=(0, 1), steps=2, cfg=2.0)
     (expected, _) = pipeline_within(deep_checkpoint).run(request, options)
-    whole = pipeline_within(deep_checkpoint).plan(request, options)
+    whole = pipeline_within(deep_checkpoint).prepare(request, options).memory
     sizes = measure_weights(deep_checkpoint.transformer, deep_checkpoint.text_encoder, deep_checkpoint.autoencoder)
     step = whole.sampling - sizes.transformer - sizes.text_encoder - sizes.autoencoder
     kinds = set()
     for kept in (BLOCKS, 4, 3, 2):
-        memory = sizes.edges + kept * max(sizes.blocks) + step
+        memory = sizes.embedders_and_head + kept * max(sizes.blocks) + step
         pipeline = pipeline_within(deep_checkpoint, memory)
-        plan = pipeline.plan(request, options)
+        plan = pipeline.prepare(request, options).memory
         assert plan.peak <= memory
         kinds.add(len(plan.streamed))
         (stack, _) = pipeline.run(request, options)
         assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(stack.layers, expected.layers, strict=True))
     assert kinds == {0, 3, 4, 5}
     with pytest.raises(MRTError, match="a step takes"):
-        pipeline_within(deep_checkpoint, sizes.edges + step).run(request, options)
+        pipeline_within(deep_checkpoint, sizes.embedders_and_head + step).run(request, options)
 
 
 @torch.inference_mode()
 def test_a_stream_holds_what_the_plan_says(deep_checkpoint):
     model = deep_checkpoint.transformer
     sizes, work = measure_weights(model), Workload(1000, 1000, 1000)
-    budget = RESERVE + 2000 + sizes.edges + 4 * max(sizes.blocks)
+    budget = RESERVE + 2000 + sizes.embedders_and_head + 4 * max(sizes.blocks)
     plan = plan_memory(sizes, work, budget)
     assert plan.streamed == (0, 2, 4)
     with Placement(CPU, budget).blocks(plan, model) as stream:
         held = sum(len(buffer.memory) for buffer in stream.buffers)
         held += sum(t.nbytes for number in stream.resident for t in resident_weights(model, number))
-        held += sum(t.nbytes for edge in model.edges() for t in weights_of(edge).values())
+        held += sum(t.nbytes for edge in model.embedders_and_head() for t in weights_of(edge).values())
     assert 0 <= held - plan.weights < 256 * 40 * BUFFERS
 
 
 def resident_weights(model, number: int):
     block = model.transformer_blocks[number]
-    unread = (*block.MODULATION, *(block.UNREAD_IN_LAST if block.is_last else ()))
+    unread = (*block.MODULATION, *(block.CONTEXT_PRE_ONLY if block.is_last else ()))
     return weights_of(block, unread).values()
 
 
@@ -273,7 +273,7 @@ def test_models_move_in_turn(deep_checkpoint, layout, monkeypatch):
     request, options, moves = text_to_layers_request(layout), SamplingOptions(steps=1, cfg=1.0), []
     model = deep_checkpoint.transformer
     pipeline = pipeline_within(deep_checkpoint)
-    whole = pipeline.plan(request, options)
+    whole = pipeline.prepare(request, options).memory
     names = {id(model.img_in): "transformer", id(deep_checkpoint.text_encoder): "text encoder"}
     names[id(deep_checkpoint.autoencoder)] = "autoencoder"
     original = torch.nn.Module.to

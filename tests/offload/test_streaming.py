@@ -220,7 +220,7 @@ def test_on_cuda(make_transformer, streamed):
     run.batch = type(run.batch)(**fields)
     blocks = model.transformer_blocks
     packed = {number: PackedBlock(blocks[number], pinned=True) for number in streamed}
-    for edge in model.edges():
+    for edge in model.embedders_and_head():
         edge.to(device)
     found = run.steps(BlockStream(blocks, packed, BUFFERS, device))
     model.to(device)

@@ -12,12 +12,13 @@ from mrt_core.models.modes import REGION_MODES
 from mrt_core.models.sequence import Role, Slot
 from mrt_core.stacks.layers import Layer, LayerStack, composite
 from mrt_core.tasks import region_codec as regions
-from mrt_core.tasks.region_codec import Place, RegionCodec, places, slot_pixels
+from mrt_core.tasks.region_codec import CanvasRegion, RegionCodec, canvas_regions, slot_pixels
 from mrt_core.tasks.slots import image_to_layers, restyle_layers, text_to_layers
 
 CANVAS = (3, 4)  # tokens
 MIXED_PLACES = [
-    Place(TokenBox(*box), *CANVAS) for box in [(0, 0, 1, 2), (1, 1, 2, 2), (2, 2, 1, 2), (0, 0, 3, 4), (1, 0, 1, 1)]
+    CanvasRegion(TokenBox(*box), *CANVAS)
+    for box in [(0, 0, 1, 2), (1, 1, 2, 2), (2, 2, 1, 2), (0, 0, 3, 4), (1, 0, 1, 1)]
 ]
 
 
@@ -57,7 +58,7 @@ def test_shapes_are_inverse(autoencoder, make_image, mode):
 
 @pytest.mark.parametrize("mode", ["crop", "full"])
 def test_a_region_over_the_whole_canvas_is_plainly_coded(autoencoder, make_image, mode):
-    place = Place(TokenBox(0, 0, *CANVAS), *CANVAS)
+    place = CanvasRegion(TokenBox(0, 0, *CANVAS), *CANVAS)
     codec, (image,) = RegionCodec(autoencoder, mode), images_of(make_image, [place])
     (latent,) = codec.encode([image], [place])
     expected = autoencoder.encode(to_network(image))
@@ -126,7 +127,7 @@ def test_decoding_leaves_its_input_alone(autoencoder):
 
 
 def test_three_channel_autoencoder_sees_grey_and_decodes_opaque(rgb_autoencoder, make_image):
-    place = Place(TokenBox(0, 0, 2, 2), 2, 2)
+    place = CanvasRegion(TokenBox(0, 0, 2, 2), 2, 2)
     codec = RegionCodec(rgb_autoencoder)
     (image,) = images_of(make_image, [place])
     alpha = image[..., 3:] / 255
@@ -221,8 +222,10 @@ def test_a_condition_slot_shows_the_asset(layout, stack, make_image):
 
 def test_places_follow_the_sample(layout):
     sample = text_to_layers(layout)
-    assert places(sample, sample.slots[2:4]) == [
-        Place(TokenBox(0, 0, 2, 3), 6, 7),
-        Place(TokenBox(1, 2, 3, 2), 6, 7),
+    assert canvas_regions(sample, sample.slots[2:4]) == [
+        CanvasRegion(TokenBox(0, 0, 2, 3), 6, 7),
+        CanvasRegion(TokenBox(1, 2, 3, 2), 6, 7),
     ]
-    assert places(sample, [Slot(Role.LAYER, 9, TokenBox(1, 1, 1, 1), True)]) == [Place(TokenBox(1, 1, 1, 1), 6, 7)]
+    assert canvas_regions(sample, [Slot(Role.LAYER, 9, TokenBox(1, 1, 1, 1), True)]) == [
+        CanvasRegion(TokenBox(1, 1, 1, 1), 6, 7)
+    ]

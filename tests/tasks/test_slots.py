@@ -8,7 +8,7 @@ from mrt_core.errors import MRTError
 from mrt_core.geometry import Box, Size, TokenBox
 from mrt_core.layouts.layout import Layout, Region
 from mrt_core.models.sequence import Role, Slot, slot_positions
-from mrt_core.tasks.slots import Arrangement, Task, default_prompt, plan
+from mrt_core.tasks.slots import Arrangement, Task, default_prompt, slot_layout
 
 CANVAS = TokenBox(0, 0, 6, 7)  # of the shared layout: from (-16, -16) to (96, 80) px
 FRAME = TokenBox(1, 1, 3, 4)
@@ -27,14 +27,14 @@ EDITED = {
 
 
 def test_text_to_layers_has_nothing_clean(layout):
-    sample = plan(Task.TEXT_TO_LAYERS, layout)
+    sample = slot_layout(Task.TEXT_TO_LAYERS, layout)
     expected = (Slot(Role.COMPOSITE, 0, CANVAS, False), Slot(Role.BACKGROUND, 1, FRAME, False), *layers({0, 1, 2}))
     assert sample.slots == expected
     assert (sample.canvas_rows, sample.canvas_cols) == (6, 7)
 
 
 def test_image_to_layers_has_a_clean_composite_of_the_frame(layout):
-    sample = plan(Task.IMAGE_TO_LAYERS, layout)
+    sample = slot_layout(Task.IMAGE_TO_LAYERS, layout)
     expected = (Slot(Role.COMPOSITE, 0, FRAME, True), Slot(Role.BACKGROUND, 1, FRAME, False), *layers({0, 1, 2}))
     assert sample.slots == expected
     assert (sample.canvas_rows, sample.canvas_cols) == (6, 7)
@@ -42,15 +42,15 @@ def test_image_to_layers_has_a_clean_composite_of_the_frame(layout):
 
 @pytest.mark.parametrize("targets", EDITED)
 def test_add_layers_has_only_the_targets_noisy(layout, targets):
-    sample = plan(Task.ADD_LAYERS, layout, targets)
+    sample = slot_layout(Task.ADD_LAYERS, layout, targets)
     expected = (Slot(Role.COMPOSITE, 0, CANVAS, True), Slot(Role.BACKGROUND, 1, FRAME, True), *layers(targets))
     assert sample.slots == expected
 
 
 @pytest.mark.parametrize("targets", EDITED)
 def test_restyle_layers_adds_a_condition_per_target(layout, targets):
-    sample = plan(Task.RESTYLE_LAYERS, layout, targets)
-    assert sample.slots[: -len(targets)] == plan(Task.ADD_LAYERS, layout, targets).slots
+    sample = slot_layout(Task.RESTYLE_LAYERS, layout, targets)
+    assert sample.slots[: -len(targets)] == slot_layout(Task.ADD_LAYERS, layout, targets).slots
     assert sample.slots[-len(targets) :] == EDITED[targets]
     for condition in EDITED[targets]:
         target = sample.slots[condition.layer_index]  # slots stand in the order of their indices
@@ -60,17 +60,17 @@ def test_restyle_layers_adds_a_condition_per_target(layout, targets):
 
 @pytest.mark.parametrize("task", [Task.TEXT_TO_LAYERS, Task.IMAGE_TO_LAYERS])
 def test_targets_do_not_matter_to_the_other_tasks(layout, task):
-    assert plan(task, layout, (1,)) == plan(task, layout)
+    assert slot_layout(task, layout, (1,)) == slot_layout(task, layout)
 
 
 @pytest.mark.parametrize("task", [Task.TEXT_TO_LAYERS, Task.IMAGE_TO_LAYERS])
 def test_background_only(task):
-    sample = plan(task, Layout(Size(32, 16), ()))
+    sample = slot_layout(task, Layout(Size(32, 16), ()))
     assert [slot.role for slot in sample.slots] == [Role.COMPOSITE, Role.BACKGROUND]
 
 
 def test_background_with_a_box_of_its_own(layout):
-    sample = plan(Task.TEXT_TO_LAYERS, replace(layout, background=Region("Sky", Box(-16, -16, 112, 64))))
+    sample = slot_layout(Task.TEXT_TO_LAYERS, replace(layout, background=Region("Sky", Box(-16, -16, 112, 64))))
     assert sample.slots[1] == Slot(Role.BACKGROUND, 1, TokenBox(0, 0, 4, 7), False)
 
 
@@ -78,7 +78,7 @@ def test_background_with_a_box_of_its_own(layout):
 @pytest.mark.parametrize("targets", [(), (3,), (-1,), (0, 7)])
 def test_wrong_targets(layout, task, targets):
     with pytest.raises(MRTError) as caught:
-        plan(task, layout, targets)
+        slot_layout(task, layout, targets)
     message = str(caught.value)
     assert message.startswith(
         f"the target layers are {sorted(targets)}, but they must be one or more of the layout's 3 layers"

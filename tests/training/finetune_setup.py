@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mrt_core.checkpoints.checkpoint import save_checkpoint
 from mrt_core.designs.generator import DesignSettings, generate_design
 from mrt_core.tasks.region_codec import RegionCodec
-from mrt_core.tasks.slots import Task, plan
+from mrt_core.tasks.slots import Task, slot_layout
 from mrt_core.training.finetune import Finetuning, build_model, open_checkpoint
 from mrt_core.training.low_rank import LowRankTraining
 from mrt_core.training.samples import Example, TrainingSample, write_shard
@@ -39,7 +39,7 @@ def write_samples(folder: Path, autoencoder) -> None:
     """One sample to make and one to restyle, of the same design."""
     design = generate_design(0, DesignSettings(frame_area=48 * 48))
     drawn = [
-        Example(design, task, targets, plan(task, design.layout, targets), ("a red cat", "a blue boat")).drawn()
+        Example(design, task, targets, slot_layout(task, design.layout, targets), ("a red cat", "a blue boat")).drawn()
         for task, targets in ((Task.TEXT_TO_LAYERS, ()), (Task.RESTYLE_LAYERS, (0,)))
     ]
     write_shard(folder / "samples-0000-00000.safetensors", drawn, RegionCodec(autoencoder))

@@ -12,7 +12,7 @@ from tiny_teacher import make_teacher
 
 from mrt_core.designs.generator import DesignSettings, generate_design
 from mrt_core.tasks.region_codec import RegionCodec
-from mrt_core.tasks.slots import Task, plan
+from mrt_core.tasks.slots import Task, slot_layout
 from mrt_core.training.muon import muon_for
 from mrt_core.training.samples import Example, write_shard
 from mrt_core.training.state import TrainingState, averaged_weights
@@ -26,8 +26,10 @@ REPOSITORY = Path(__file__).parents[2]
 def test_two_processes(tmp_path, autoencoder):
     design = generate_design(0, DesignSettings(frame_area=48 * 48))
     examples = [
-        Example(design, Task.RESTYLE_LAYERS, (0,), plan(Task.RESTYLE_LAYERS, design.layout, (0,)), ("a red cat",)),
-        Example(design, Task.TEXT_TO_LAYERS, (), plan(Task.TEXT_TO_LAYERS, design.layout), ("a blue boat",)),
+        Example(
+            design, Task.RESTYLE_LAYERS, (0,), slot_layout(Task.RESTYLE_LAYERS, design.layout, (0,)), ("a red cat",)
+        ),
+        Example(design, Task.TEXT_TO_LAYERS, (), slot_layout(Task.TEXT_TO_LAYERS, design.layout), ("a blue boat",)),
     ]
     drawn = [example.drawn() for example in examples]
     write_shard(tmp_path / "samples" / "samples-0000-00000.safetensors", drawn, RegionCodec(autoencoder))

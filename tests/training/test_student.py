@@ -20,8 +20,8 @@ from mrt_core.tasks.region_codec import RegionCodec
 from mrt_core.tasks.request import text_to_layers_request
 from mrt_core.tasks.slots import Task
 from mrt_core.training import bundle
-from mrt_core.training.flow import velocity_loss
-from mrt_core.training.matching import distribution_matching_loss
+from mrt_core.training.distribution_matching import distribution_matching_loss
+from mrt_core.training.flow_matching import velocity_loss
 from mrt_core.training.samples import TrainingSample, make_example, read_shard, write_shard
 from mrt_core.training.student import StudentTraining, distillation, sampling_of_state, train_student
 from mrt_core.training.teacher import TeacherModel, flow_matching_loss
@@ -223,9 +223,9 @@ def test_a_bundled_student_is_sampled_as_it_was_trained(run, layout, tmp_path):
     (stack,) = pipeline.text_to_layers(layout, options=options)
     assert steps == [(step, 8) for step in range(1, 9)] and len(stack.layers) == 4
     request = text_to_layers_request(layout)
-    (made,) = pipeline.sample_latents(request, SamplingOptions())
+    (made,) = pipeline.sample(pipeline.prepare(request, SamplingOptions()))
     pipeline.info = replace(pipeline.info, sampling=replace(sampling, solver="euler"))
-    assert not torch.allclose(made, pipeline.sample_latents(request, SamplingOptions())[0], atol=0.1)
+    assert not torch.allclose(made, pipeline.sample(pipeline.prepare(request, SamplingOptions()))[0], atol=0.1)
 
 
 def test_a_students_lora_makes_the_student(run, tmp_path):

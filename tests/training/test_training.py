@@ -13,11 +13,11 @@ from torch import nn
 from mrt_core.designs.generator import DesignSettings, generate_design
 from mrt_core.errors import MRTError
 from mrt_core.models.sequence import Role, patchify
-from mrt_core.tasks.region_codec import RegionCodec, places
-from mrt_core.tasks.slots import HARMONIZE, Task, plan
+from mrt_core.tasks.region_codec import RegionCodec, canvas_regions
+from mrt_core.tasks.slots import HARMONIZE, Task, slot_layout
 from mrt_core.training.autoencoder import AutoencoderTraining, crops
 from mrt_core.training.captions import training_prompts
-from mrt_core.training.flow import plain_attention
+from mrt_core.training.flow_matching import plain_attention
 from mrt_core.training.muon import Muon, muon_for, orthogonalise
 from mrt_core.training.samples import (
     Example,
@@ -59,9 +59,9 @@ def test_shard_round_trip(examples, samples, autoencoder):
     assert [sample.task for sample in samples] == list(Task)
     assert any(example.sample.canvas_cols * 16 > example.design.stack.frame.width for example in examples)
     for example, sample in zip(examples, samples, strict=True):
-        assert sample.sample == example.sample == plan(example.task, example.design.layout, example.targets)
+        assert sample.sample == example.sample == slot_layout(example.task, example.design.layout, example.targets)
         assert sample.prompts == example.prompts
-        latents = codec.encode(example.images(), places(example.sample, example.sample.slots))
+        latents = codec.encode(example.images(), canvas_regions(example.sample, example.sample.slots))
         expected = torch.cat([patchify(latent) for latent in latents])
         assert sample.tokens.dtype == torch.float16
         assert (sample.tokens.float() - expected).abs().max() < 2e-3 * expected.abs().max()
@@ -78,7 +78,7 @@ def test_examples_show_truth_on_targets_and_hide_them_in_the_composite(examples)
                 assert int(image[..., 3].sum()) == pytest.approx(int(shown.sum()), rel=1e-3)
     plain = examples[0].images()[0]
     design = examples[0].design
-    edited = Example(design, Task.ADD_LAYERS, (0,), plan(Task.ADD_LAYERS, design.layout, (0,)), ("",))
+    edited = Example(design, Task.ADD_LAYERS, (0,), slot_layout(Task.ADD_LAYERS, design.layout, (0,)), ("",))
     assert not np.array_equal(edited.images()[0], plain)
 
 

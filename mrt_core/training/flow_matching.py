@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.sequence import Role, SampleLayout
+from ..models.sequence import Role, SlotLayout
 from ..models.transformer import Attention
 from ..sampling.schedule import shift_linear
 from ..tasks.slots import Task
@@ -56,7 +56,7 @@ class LatentBatch:
     """Encoded samples of any tasks, packed: N tokens, of which M are noisy."""
 
     tasks: tuple[Task, ...]
-    layouts: list[SampleLayout]
+    layouts: list[SlotLayout]
     latents: Tensor  # (N, 64)
     noisy: Tensor  # (N,) bool
     tokens: NoisyTokens

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from math import prod
 
-from ..checkpoints.parameter_shapes import Layer
+from ..checkpoints.parameter_shapes import ParameterGroup
 from ..errors import MRTError
 from ..models.configs import TransformerConfig
 from ..weights.safetensors_header import SafetensorsHeader, TensorEntry
@@ -14,7 +14,7 @@ SCALARS = FLOATS | {"I64", "I32"}  # of alpha, which some programs write as a wh
 
 
 @dataclass(frozen=True)
-class LoraMatch:
+class ResolvedNames:
     """The tensors of a LoRA file by the layer and part that they belong to; names are as in the file."""
 
     tensors: dict[tuple[str, Part], str] = field(default_factory=dict)
@@ -23,9 +23,9 @@ class LoraMatch:
     suffixes: tuple[str, ...] = ()
 
 
-def match_layers(file: str, header: SafetensorsHeader, config: TransformerConfig) -> LoraMatch:
+def resolve_tensors(file: str, header: SafetensorsHeader, config: TransformerConfig) -> ResolvedNames:
     """Find the layer of every tensor of `file` and check that their shapes fit; raises MRTError."""
-    match = match_names(file, header, config)
+    match = resolve_names(file, header, config)
     layers = model_layers(config).layers
     for (layer, part), name in match.tensors.items():
         _check_dtype(file, name, header.tensors[name], part)
@@ -37,7 +37,7 @@ def match_layers(file: str, header: SafetensorsHeader, config: TransformerConfig
     return match
 
 
-def match_names(file: str, header: SafetensorsHeader, config: TransformerConfig) -> LoraMatch:
+def resolve_names(file: str, header: SafetensorsHeader, config: TransformerConfig) -> ResolvedNames:
     """Find the layer of every tensor by its name; raises MRTError for a file that is no LoRA for such a model."""
     if strangers := find_strangers(header, config):
         raise _stranger(file, strangers, header, config)
@@ -61,7 +61,7 @@ def match_names(file: str, header: SafetensorsHeader, config: TransformerConfig)
         if part is Part.DOWN
     }
     pairs = [parsed for parsed in split.values() if parsed.part is Part.DOWN]
-    return LoraMatch(tensors, ranks, _prefixes(split.values(), spellings), tuple(sorted({p.suffix for p in pairs})))
+    return ResolvedNames(tensors, ranks, _prefixes(split.values(), spellings), tuple(sorted({p.suffix for p in pairs})))
 
 
 def find_strangers(header: SafetensorsHeader, config: TransformerConfig) -> list[str]:
@@ -131,7 +131,7 @@ def _check_dtype(file: str, name: str, entry: TensorEntry, part: Part) -> None:
         )
 
 
-def _check_pair(file: str, layer: Layer, down: TensorEntry, up: TensorEntry) -> None:
+def _check_pair(file: str, layer: ParameterGroup, down: TensorEntry, up: TensorEntry) -> None:
     if not layer.linear:
         raise MRTError(
             f"{file} has a low-rank pair for {layer.name}, but that is no linear layer; use a LoRA made for this model"
@@ -145,7 +145,7 @@ def _check_pair(file: str, layer: Layer, down: TensorEntry, up: TensorEntry) -> 
         )
 
 
-def _check_difference(file: str, layer: Layer, part: Part, entry: TensorEntry) -> None:
+def _check_difference(file: str, layer: ParameterGroup, part: Part, entry: TensorEntry) -> None:
     expected = layer.shapes.get(part)
     if entry.shape != expected:
         shown = "none" if expected is None else list(expected)

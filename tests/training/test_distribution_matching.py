@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from mrt_core.sampling.samplers import renoise
 from mrt_core.sampling.schedule import shifted_sigmas
-from mrt_core.training.flow import NoisyTokens, add_noise, velocity_loss
-from mrt_core.training.matching import (
+from mrt_core.training.distribution_matching import (
     Step,
     distribution_matching_loss,
     matching_direction,
@@ -17,6 +16,7 @@ from mrt_core.training.matching import (
     predict_clean,
     simulate,
 )
+from mrt_core.training.flow_matching import NoisyTokens, add_noise, velocity_loss
 from mrt_core.training.muon import Muon, muon_for
 
 TOKENS = NoisyTokens(torch.tensor([0, 0, 1, 1, 1]), torch.tensor([1.0, 2.0, 2.0, 0.5, 1.0]))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..sampling.samplers import renoise
-from .flow import NoisyTokens, Velocity, add_noise
+from .flow_matching import NoisyTokens, Velocity, add_noise
 
 NOISE_LEVELS = (0.02, 0.98)  # at which teacher and fake score are compared: DMD's own limits
 SMALLEST_DISTANCE = 1e-3  # of a sample from the teacher's estimate, in latent units, so that nothing is divided by 0
