@@ -9,7 +9,6 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..mrt_core.checkpoints.detection import INFO_KEY
 from ..mrt_core.checkpoints.info import SOLVERS, Sampling
 from ..mrt_core.errors import MRTError
 from ..mrt_core.lora.student import sampling_from_json
@@ -17,6 +16,7 @@ from ..mrt_core.models.sequence import patchify, unpatchify
 from ..mrt_core.sampling.samplers import renormalised
 from ..mrt_core.tasks.job import Job
 from ..mrt_core.tasks.options import SamplingOptions, noise_levels
+from ..mrt_core.weights.keys import INFO_KEY
 from .diffusion_model import MRTModel
 from .region_latents import JOB, RUN
 

@@ -19,19 +19,17 @@ from torch import Tensor, nn
 from ..errors import MRTError
 from ..models.autoencoder import Autoencoder
 from ..models.text import TextEmbeddings
-from ..models.tokenizer import TOKENIZER_KEY
 from ..models.transformer import MaskedRegionTransformer
 from ..models.unfilled import UNFILLED
 from ..weights import WeightSource, open_weights
-from ..weights.folders import AUTOENCODER_PREFIX
+from ..weights.keys import AUTOENCODER_PREFIX, INFO_KEY, TEXT_PREFIX, TOKENIZER_KEY, ZERO_TIMESTEP_MARKER
 from ..weights.packed_linear import is_quantised, pack_linears
 from ..weights.plain import dequantise
 from ..weights.quantisation import LayerFormat, our_name
 from ..weights.reading import read_weights
 from ..weights.safetensors_file import save_atomically
 from .autoencoder_keys import canonical_autoencoder_state
-from .detection import INFO_KEY, TEXT_PREFIX, inspect_checkpoint, inspect_weights, split_names
-from .foreign_files import ZERO_TIMESTEP_MARKER
+from .detection import inspect_checkpoint, inspect_weights, split_names
 from .info import CheckpointInfo, Sampling
 from .report import CheckpointReport, Family, require_loadable
 

@@ -13,7 +13,7 @@ from ..models.autoencoder import Autoencoder
 from ..models.configs import AutoencoderConfig
 from ..models.text import TextEncoder
 from ..weights import WeightSource, open_weights
-from ..weights.folders import AUTOENCODER_PREFIX
+from ..weights.keys import AUTOENCODER_PREFIX
 from ..weights.reading import read_weights
 from ..weights.settings import autoencoder_settings
 from .autoencoder_keys import autoencoder_config, canonical_autoencoder_state

@@ -15,24 +15,29 @@ from tokenizers import Tokenizer
 from ..errors import MRTError
 from ..models.configs import AutoencoderConfig, TransformerConfig
 from ..models.modes import Arrangement, Task
-from ..models.tokenizer import TOKENIZER_KEY, read_tokenizer
+from ..models.tokenizer import read_tokenizer
 from ..weights import WeightSource, open_weights
-from ..weights.folders import AUTOENCODER_PREFIX, SHARD
+from ..weights.folders import SHARD
+from ..weights.keys import (
+    AUTOENCODER_PREFIX,
+    FOREIGN_TEXT_PREFIX,
+    INFO_KEY,
+    TEXT_PREFIX,
+    TOKENIZER_KEY,
+    ZERO_TIMESTEP_MARKER,
+)
 from ..weights.quantisation import PLAIN_DTYPES, LayerFormat, Quantisation, find_quantisation
 from ..weights.safetensors_header import TensorEntry
 from ..weights.settings import FolderSettings
 from .autoencoder_names import autoencoder_config_of_shapes, canonical_shapes
 from .comparison import Comparison
-from .foreign_files import ART_MODEL, ZERO_TIMESTEP_MARKER, describe_foreign, is_mage_flow
+from .foreign_files import ART_MODEL, describe_foreign, is_mage_flow
 from .info import CheckpointInfo, Sampling
 from .parameter_shapes import ParameterGroup, autoencoder_layers, tensor_shapes, text_encoder_layers, transformer_layers
 from .report import QWEN_HEAD_DIM, CheckpointReport, Family
 
 log = logging.getLogger(__name__)
 
-INFO_KEY = "mrt"  # of the file's metadata
-TEXT_PREFIX = "text_encoder."
-FOREIGN_TEXT_PREFIX = "text_encoders."  # of ComfyUI's all-in-one files; their text encoder is not ours to load
 TRANSFORMER_PREFIXES = (
     "",
     "model.diffusion_model.",

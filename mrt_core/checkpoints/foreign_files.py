@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from ..weights.safetensors_header import TensorEntry
 
-ZERO_TIMESTEP_MARKER = "__index_timestep_zero__"  # an empty tensor in Qwen-Image-Edit-2511
 ART_MODEL = "ART, the Anonymous Region Transformer"
 CHOOSE = "choose an MRT or Qwen-Image file"
 ARCHITECTURE = "general.architecture"  # a field of GGUF files

@@ -14,12 +14,12 @@ import torch
 
 from ..errors import MRTError
 from ..weights import WeightSource, open_weights
-from ..weights.folders import AUTOENCODER_PREFIX
+from ..weights.keys import AUTOENCODER_PREFIX, INFO_KEY
 from ..weights.plain import read_plain, stored_dtype
 from ..weights.safetensors_file import DTYPE_NAMES, save_streamed
 from ..weights.safetensors_header import TensorEntry
 from .components import AutoencoderWeights, read_autoencoder, read_bundled_autoencoder
-from .detection import INFO_KEY, inspect_weights
+from .detection import inspect_weights
 from .info import CheckpointInfo
 from .parameter_shapes import tensor_shapes, transformer_layers
 from .report import CheckpointReport, Family, require_loadable

@@ -42,6 +42,7 @@ class Layout:
 
     @property
     def background_region(self) -> Region:
+        """The background's region: the layout's own, or one over the frame."""
         return self.background or Region(BACKGROUND_NAME, frame_box(self.frame))
 
     @property

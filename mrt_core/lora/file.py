@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..checkpoints.detection import INFO_KEY
 from ..checkpoints.info import Sampling
 from ..models.configs import TransformerConfig
+from ..weights.keys import INFO_KEY
 from ..weights.safetensors_file import read_tensors, save_atomically
 from ..weights.safetensors_header import read_header
 from .names import ALPHA_SUFFIX, DIFFERENCE_SUFFIXES, SAVED_PREFIX, SAVED_SUFFIXES, Part

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from ..checkpoints.detection import INFO_KEY
 from ..checkpoints.info import Sampling, read_sampling
 from ..errors import MRTError
+from ..weights.keys import INFO_KEY
 
 STUDENT_CFG = 1.0
 VERSION = 1  # of the JSON

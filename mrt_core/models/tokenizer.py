@@ -13,7 +13,6 @@ from .configs import TextConfig
 
 END = "<|end|>"  # closes every prompt, so that even an empty one has a token
 OPENING_TAGS, CLOSING_TAGS = ("<layer>", "<background>"), ("</layer>", "</background>")
-TOKENIZER_KEY = "tokenizer"  # of the file's metadata
 
 # A character with an odd number of quotation marks between it and the next tag or the end; quotes do not span tags.
 QUOTED_CHARACTER = r'[^"\s<](?=[^"<]*"(?:[^"<]*"[^"<]*")*[^"<]*(?:<|$))'
@@ -44,7 +43,7 @@ def read_tokenizer(text: str | None, config: TextConfig) -> Tokenizer:
         tokenizer = Tokenizer.from_str(text or "")
     except Exception as error:  # the library raises nothing more specific
         raise MRTError(
-            f"there are text embeddings, but their metadata `{TOKENIZER_KEY}` is missing or damaged; download the file again"
+            "there are text embeddings, but their metadata `tokenizer` is missing or damaged; download the file again"
         ) from error
     missing = [token for token in (END, *OPENING_TAGS, *CLOSING_TAGS) if tokenizer.token_to_id(token) is None]
     if missing or tokenizer.get_vocab_size() > config.vocabulary:

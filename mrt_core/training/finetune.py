@@ -14,16 +14,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..checkpoints.detection import INFO_KEY, TEXT_PREFIX, inspect_weights, split_names
+from ..checkpoints.detection import inspect_weights, split_names
 from ..checkpoints.info import CheckpointInfo
 from ..checkpoints.report import CheckpointReport, Family, require_loadable
 from ..errors import MRTError
 from ..models.text import TextEmbeddings, TextEncoder
-from ..models.tokenizer import TOKENIZER_KEY
 from ..models.transformer import MaskedRegionTransformer
 from ..models.unfilled import UNFILLED
 from ..weights import WeightSource, open_weights
-from ..weights.folders import AUTOENCODER_PREFIX
+from ..weights.keys import AUTOENCODER_PREFIX, INFO_KEY, TEXT_PREFIX, TOKENIZER_KEY
 from ..weights.plain import read_plain, stored_dtype
 from ..weights.safetensors_file import DTYPE_NAMES, save_streamed
 from ..weights.safetensors_header import TensorEntry, read_header

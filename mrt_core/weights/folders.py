@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import MRTError
+from .keys import AUTOENCODER_PREFIX
 from .safetensors_header import HEADER_LIMIT
 from .settings import NO_SETTINGS, FolderSettings, autoencoder_settings, read_json, transformer_settings
 from .source import JoinedWeights, SafetensorsFile, TensorLocation, join
 
 INDEX_SUFFIX = ".safetensors.index.json"
 PIPELINE_FILE = "model_index.json"
-AUTOENCODER_PREFIX = "vae."
 SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
 
 

@@ -1,14 +1,13 @@
 """Safetensors files: written whole or not at all, and their tensors read."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from ..atomic import atomic_file
 from ..errors import MRTError
 from .safetensors_header import TensorEntry, lay_out
 
@@ -20,36 +19,28 @@ DTYPE_NAMES = {
 TORCH_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 
-def save_atomically(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Write a safetensors file under a temporary name and rename it: a kill leaves the old or the new file whole."""
-    temporary = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-    os.replace(temporary, path)
+def save_atomically(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, whole or not at all; one that exists is replaced."""
+    entries = {name: TensorEntry(DTYPE_NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()}
+    save_streamed(path, entries, ((name, tensor.cpu()) for name, tensor in tensors.items()), metadata)
 
 
 def save_streamed(
     path: Path, entries: Mapping[str, TensorEntry], tensors: Iterable[tuple[str, Tensor]], metadata: Mapping[str, str]
 ) -> None:
-    """As `save_atomically`, but one tensor after another, in any order, so that memory holds one; a failure leaves nothing.
+    """As `save_atomically`, but one tensor after another, in any order, so that memory holds one.
 
     `tensors` are those of `entries`, each once and exactly as described there; ValueError where one never came.
     """
     header, places = lay_out(entries, metadata)
-    temporary = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with temporary.open("wb") as file:
-            file.write(header)
-            for name, tensor in tensors:
-                file.seek(places.pop(name))
-                file.write(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    with atomic_file(path, overwrite=True) as file:
+        file.write(header)
+        for name, tensor in tensors:
+            file.seek(places.pop(name))
+            file.write(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
         if places:
             raise ValueError(f"{len(places)} tensors were announced and never came, such as {min(places)}")
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def read_tensors(path: Path, names: Iterable[str], device: str | torch.device = "cpu") -> Iterator[tuple[str, Tensor]]:
