@@ -59,7 +59,7 @@ tiny: $(INSTALLED) ## train the bundled checkpoint and its student from nothing;
 	$(TRAIN) autoencoder --run $(RUN)
 	$(TRAIN) samples --run $(RUN)
 	$(TRAIN_SIDE_BY_SIDE) teacher --run $(RUN) --batch 16 --decay-share 0.4 $(SHARES)
-	$(TRAIN) bundle --run $(RUN) --sampling-steps 20 --image-steps 8 --cfg 2.5 --shift 3 -o $(RUN)/mrt-tiny.safetensors
+	$(TRAIN) bundle --run $(RUN) --sampling-steps 8 --image-steps 4 --cfg 2.5 --shift 3 -o $(RUN)/mrt-tiny.safetensors
 	$(TRAIN_SIDE_BY_SIDE) student --run $(RUN) --cfg 2.5 $(SHARES)
 	$(TRAIN) bundle-student --run $(RUN) -o $(RUN)/mrt-tiny-student.safetensors
 

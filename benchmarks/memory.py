@@ -27,7 +27,8 @@ LAYERED = CheckpointInfo(
     AutoencoderConfig(),
     region_mode="full",
 )
-TEXT_ENCODER = 2 * 7_070_619_136  # bytes: Qwen2.5-VL-7B's language model in bf16 (spec 1.7), without its output layer
+# bytes: Qwen2.5-VL-7B's language model in bf16 (architecture: Qwen's text), without its output layer
+TEXT_ENCODER = 2 * 7_070_619_136
 WEIGHTS = {"bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
 
 

@@ -76,7 +76,7 @@ def covers(outer: Box, inner: Box) -> bool:
 
 
 def snap_outward(box: Box, grid: int = TOKEN_PX) -> Box:
-    """`box` grown outward to multiples of `grid` px; never smaller than one grid cell (spec 6.2-9)."""
+    """`box` grown outward to multiples of `grid` px; never smaller than one grid cell (architecture: canvas)."""
     left, top = (math.floor(edge / grid + EDGE_NOISE) * grid for edge in (box.x, box.y))
     right, bottom = (math.ceil(edge / grid - EDGE_NOISE) * grid for edge in (box.right, box.bottom))
     right, bottom = max(right, left + grid), max(bottom, top + grid)
@@ -89,7 +89,7 @@ def frame_box(frame: Size) -> Box:
 
 
 def canvas_box(frame: Size, boxes: Iterable[Box]) -> Box:
-    """The canvas: the frame united with every box, grown outward to the token grid (spec 6.2-6)."""
+    """The canvas: the frame united with every box, grown outward to the token grid (architecture: canvas)."""
     return snap_outward(union([frame_box(frame), *boxes]))
 
 

@@ -170,7 +170,7 @@ def test_another_size_is_brought_to_a_bucket_and_back(reference, ours, text):
     ],
 )
 def test_buckets(frame, area, bucket):
-    """The sizes of spec 2.4."""
+    """The sizes that it works at (architecture: Qwen-Image-Layered)."""
     assert bucket_frame(Size(*frame), area) == bucket
 
 
@@ -207,5 +207,5 @@ def test_a_number_of_layers_out_of_range_is_refused(layers):
 
 
 def test_the_schedule_counts_one_image():
-    """mu = sqrt(tokens of one image / 256): 2.5 at 640 x 640 px (spec 2.5)."""
+    """mu = sqrt(tokens of one image / 256): 2.5 at 640 x 640 px (architecture: sampling)."""
     assert math.sqrt(image_to_layers(full_frame_layout(Size(640, 640), 4)).canvas_rows ** 2 / 256) == 2.5

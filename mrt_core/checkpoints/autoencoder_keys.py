@@ -1,4 +1,5 @@
-"""State dicts of the Wan/Qwen autoencoder in either public naming, read into ours and written back (spec 3.2, 3.3).
+"""State dicts of the Wan/Qwen autoencoder in either public naming, read into ours and written back
+(architecture: autoencoder).
 
 Both public forms hold 5D convolution weights, of which a single frame sees the last temporal tap, and `time_conv`, which
 it never runs.

@@ -1,4 +1,5 @@
-"""The two public namings of the Wan/Qwen autoencoder, told apart and brought to ours by names and shapes (spec 3.2, 3.3).
+"""The two public namings of the Wan/Qwen autoencoder, told apart and brought to ours by names and shapes
+(architecture: autoencoder).
 
 Ours are the diffusers names with 2D convolutions. The other naming is Wan's, which ComfyUI reads.
 """

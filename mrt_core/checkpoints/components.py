@@ -37,8 +37,8 @@ class AutoencoderWeights(NamedTuple):
 def read_autoencoder(path: Path | str) -> AutoencoderWeights:
     """A Wan 2.1 / Qwen-Image autoencoder from a file in either public naming, or from a diffusers folder.
 
-    Its latent mean and deviation are those of a config.json beside the weights, else the public ones (spec 2.3). Raises
-    MRTError for anything else.
+    Its latent mean and deviation are those of a config.json beside the weights, else the public ones
+    (architecture: latents). Raises MRTError for anything else.
     """
     path = Path(path)
     folder = path / "vae" if (path / "vae").is_dir() else path

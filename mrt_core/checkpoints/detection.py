@@ -1,7 +1,7 @@
 """What a checkpoint is, told from its headers alone: family, parts, and what is missing or does not belong.
 
 Weights without our metadata are recognised by their tensors' names and shapes, and by the config files beside them
-(spec 1.2, 7).
+(architecture: parameter names, weight files).
 """
 
 import logging
@@ -223,7 +223,7 @@ def _family(info: CheckpointInfo | None, parts: _Parts, settings: FolderSettings
 def _public_info(
     family: Family, config: TransformerConfig, autoencoder: AutoencoderConfig, bundled: bool
 ) -> CheckpointInfo:
-    """The public defaults of a file that does not state its own (spec 1.8, 2.4)."""
+    """The public defaults of a file that does not state its own (architecture: sampling, Qwen-Image-Layered)."""
     if family is Family.TEACHER:
         return CheckpointInfo(config, autoencoder)
     if family is Family.QWEN_IMAGE_LAYERED:

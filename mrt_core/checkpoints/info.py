@@ -40,7 +40,8 @@ class Sampling:
     """How a checkpoint is meant to be sampled.
 
     The schedule is `sigmas` (steps + 1 falling noise levels, the last 0), or a static `shift`; with neither, the shift is
-    sqrt(canvas tokens / 256), Qwen-Image-Layered's rule (spec 2.5). A student has `cfg` 1. Raises MRTError.
+    sqrt(canvas tokens / 256), Qwen-Image-Layered's rule (architecture: sampling). A student has `cfg` 1. Raises
+    MRTError.
     """
 
     steps: int = 50

@@ -1,8 +1,8 @@
 """An MRT checkpoint from public weights: Qwen-Image's or Qwen-Image-Layered's transformer with an RGBA autoencoder.
 
-What MRT adds starts so that the source's own predictions stay as they are: a condition embedding of zeros (spec 6.2-11),
-and the noise level 0 for clean tokens, of which a public model has none (spec 6.2-10). The paper starts from Qwen-Image's
-weights in the same way and trains all of them (section 4.1).
+What MRT adds starts so that the source's own predictions stay as they are: a condition embedding of zeros,
+and the noise level 0 for clean tokens, of which a public model has none (architecture: clean tokens). The paper starts
+from Qwen-Image's weights in the same way and trains all of them (section 4.1).
 """
 
 import shutil
@@ -79,8 +79,8 @@ def _require_public(report: CheckpointReport) -> None:
 def widen_to_rgba(weights: AutoencoderWeights) -> AutoencoderWeights:
     """An autoencoder with four image channels in and out; one that has them already is returned as it is.
 
-    As Qwen-Image-Layered's began (spec 2.3): alpha's weights are zero and its bias in the decoder is 1, so that alpha goes
-    unseen and comes out opaque.
+    As Qwen-Image-Layered's began (architecture: latents): alpha's weights are zero and its bias in the decoder is 1, so
+    that alpha goes unseen and comes out opaque.
     """
     if (weights.config.in_channels, weights.config.out_channels) == (4, 4):
         return weights

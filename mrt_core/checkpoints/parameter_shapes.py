@@ -28,7 +28,8 @@ class ParameterGroup(NamedTuple):
 
 
 def transformer_layers(config: TransformerConfig) -> dict[str, ParameterGroup]:
-    """The layers of a `MaskedRegionTransformer` by name, in the order of its state dict (spec 1.2)."""
+    """The layers of a `MaskedRegionTransformer` by name, in the order of its state dict
+    (architecture: parameter names)."""
     return _by_name(_transformer(config))
 
 
@@ -38,7 +39,7 @@ def text_encoder_layers(config: TextConfig) -> dict[str, ParameterGroup]:
 
 
 def autoencoder_layers(config: AutoencoderConfig) -> dict[str, ParameterGroup]:
-    """The layers of an `Autoencoder` by name, in the order of its state dict (spec 3.3)."""
+    """The layers of an `Autoencoder` by name, in the order of its state dict (architecture: autoencoder)."""
     return _by_name(_autoencoder(config))
 
 

@@ -1,4 +1,5 @@
-"""Qwen2.5-VL's language model as the text encoder of full-size checkpoints, through transformers (spec 1.7).
+"""Qwen2.5-VL's language model as the text encoder of full-size checkpoints, through transformers
+(architecture: Qwen's text).
 
 Given text alone, the language model is a plain Qwen2: its three rotary axes then count the same positions. Everything is
 read from local files; nothing here reaches for the network.

@@ -1,4 +1,5 @@
-"""Layer-grouping augmentation: merge neighbouring layers of a design into one (paper section 3.2, spec 6.2-19)."""
+"""Layer-grouping augmentation: merge neighbouring layers of a design into one (paper section 3.2,
+architecture: grouping)."""
 
 import math
 from dataclasses import replace

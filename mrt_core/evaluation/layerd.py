@@ -1,4 +1,5 @@
-"""The LayerD protocol: how well a stack matches the true one where neighbours may be merged first (spec section 5).
+"""The LayerD protocol: how well a stack matches the true one where neighbours may be merged first
+(architecture: metrics).
 
 Both stacks are grouped, so that layers which nothing covers come apart from those below them; predicted and true groups are
 aligned by dynamic time warping in their order; then neighbours of either stack are merged, one pair at a time, as long as
@@ -98,7 +99,7 @@ def _best_merge(images: Sequence[Image], partners: Sequence[Sequence[Image]]) ->
     """The largest gain of merging an image with the next one, and its place; gain 0 where none helps.
 
     `images` stand first in comparisons, whichever stack they are: where the truth is merged, the prediction's alpha says
-    where RGB counts, as in the reference (spec section 5).
+    where RGB counts, as in the reference (architecture: metrics).
     """
     best = (0.0, 0)
     if len(images) <= SMALLEST_STACK:

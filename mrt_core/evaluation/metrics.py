@@ -1,4 +1,5 @@
-"""Image and layer metrics on straight RGBA uint8 arrays (height, width, 4) of equal size (paper section 4.2, spec 5)."""
+"""Image and layer metrics on straight RGBA uint8 arrays (height, width, 4) of equal size (paper section 4.2,
+architecture: metrics)."""
 
 import numpy as np
 
@@ -54,14 +55,15 @@ def layer_psnr(prediction: np.ndarray, truth: np.ndarray) -> float:
 
 
 def alpha_soft_iou(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Sum of the smaller alphas over the sum of the greater ones; 0 where both are empty (spec 5)."""
+    """Sum of the smaller alphas over the sum of the greater ones; 0 where both are empty (architecture: metrics)."""
     a, b = (image[..., 3].astype(np.float64) for image in (prediction, truth))
     total = np.maximum(a, b).sum()
     return float(np.minimum(a, b).sum() / total) if total > 0 else 0.0
 
 
 def rgb_l1(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Mean absolute difference of straight RGB, in 0..1, over the pixels where the true alpha is above 0 (spec 5)."""
+    """Mean absolute difference of straight RGB, in 0..1, over the pixels where the true alpha is above 0
+    (architecture: metrics)."""
     shown = (truth[..., 3] > 0).astype(np.float64)
     difference = np.abs(prediction[..., :3].astype(np.float64) - truth[..., :3]).mean(-1) / 255
     return float((shown * difference).sum() / (shown.sum() + 1e-8))

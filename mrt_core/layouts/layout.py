@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from ..errors import MRTError
 from ..geometry import Box, Size, canvas_box, frame_box
 
-MAX_LAYERS = 50  # the paper evaluates 2 to 50 layers (spec 6.1-10), and ComfyUI's native layers stop at 50
+MAX_LAYERS = 50  # the paper evaluates 2 to 50 layers (its supplement, 1.2), and ComfyUI's native layers stop at 50
 MIN_FRAME_SIDE = 16  # px, one token
 MAX_FRAME_SIDE = 16384  # px, the limit of ComfyUI's native layer canvas
 MIN_BOX_SIDE = 1  # px
@@ -69,9 +69,10 @@ def name_unnamed(regions: Iterable[Region]) -> tuple[Region, ...]:
 
 
 def layer_prompt(regions: Iterable[Region]) -> str:
-    """The paper's layer-caption prompt, "<layer> caption </layer>" per region in layer order (spec 6.2-17).
+    """The paper's layer-caption prompt, "<layer> caption </layer>" per region in layer order (architecture: prompts).
 
-    The spaces inside the tags keep the tokens stable (spec 1.7); a region without a caption gives "<layer> </layer>".
+    The spaces inside the tags keep the tokens stable (architecture: Qwen's text); a region without a caption gives
+    "<layer> </layer>".
     """
     return " ".join(" ".join(filter(None, ["<layer>", region.caption.strip(), "</layer>"])) for region in regions)
 

@@ -1,1 +1,2 @@
-"""LoRA: files of low-rank changes to a transformer's weights, in every naming that is in use (spec 7.3)."""
+"""LoRA: files of low-rank changes to a transformer's weights, in every naming that is in use
+(architecture: LoRA names)."""

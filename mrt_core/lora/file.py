@@ -39,7 +39,8 @@ class Lora:
 def read_lora(path: Path | str, config: TransformerConfig) -> Lora:
     """Read a LoRA for a transformer of these sizes, in any naming; factors keep the precision they are stored in.
 
-    Raises MRTError, in one sentence, for a file that is no plain LoRA or does not fit the transformer (spec 7.3).
+    Raises MRTError, in one sentence, for a file that is no plain LoRA or does not fit the transformer
+    (architecture: LoRA names).
     """
     path = Path(path)
     header = read_header(path)

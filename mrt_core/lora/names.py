@@ -1,4 +1,4 @@
-"""How LoRA files name a model's layers: prefix, layer, suffix (spec 7.3).
+"""How LoRA files name a model's layers: prefix, layer, suffix (architecture: LoRA names).
 
 A name is looked up among all spellings of the model's own layers, so that nothing is guessed from underscores.
 """

@@ -1,4 +1,5 @@
-"""How strong a LoRA is by its own account: alpha / rank, from the file or from PEFT's settings (spec 7.3).
+"""How strong a LoRA is by its own account: alpha / rank, from the file or from PEFT's settings
+(architecture: LoRA names).
 
 The settings of a file and of the folder it lies in are untrusted input.
 """

@@ -2,8 +2,8 @@
 
 At a single frame the causal 3D convolutions of the public autoencoder see only their last temporal tap and the temporal
 resampling never runs, so the network below computes exactly the same function with a third of the weights
-(spec 3.3). Submodules carry the diffusers names of `AutoencoderKLQwenImage`; `autoencoder_keys` reads the other public
-naming and collapses 5D weights. Latents are normalised: z = (mean - latent_mean) / latent_std.
+(architecture: autoencoder). Submodules carry the diffusers names of `AutoencoderKLQwenImage`; `autoencoder_keys` reads
+the other public naming and collapses 5D weights. Latents are normalised: z = (mean - latent_mean) / latent_std.
 """
 
 import torch

@@ -8,7 +8,7 @@ MLP_RATIO = 4  # of its hidden layers to its width
 LATENT_CHANNELS = 16
 LEVEL_MULTIPLES = (1, 2, 4, 4)  # width of each level, times the base width
 
-# The public constants of the Wan 2.1 latent space (spec 2.3), shared by Qwen-Image and Qwen-Image-Layered.
+# The public constants of the Wan 2.1 latent space (architecture: latents), shared by Qwen-Image and Qwen-Image-Layered.
 WAN_LATENT_MEAN = (
     -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
     0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,

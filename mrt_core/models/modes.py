@@ -17,7 +17,8 @@ class Task(StrEnum):
 class Arrangement(StrEnum):
     """Where a model expects the image that it takes apart.
 
-    MRT has it as a clean composite; Qwen-Image-Layered as a reference beside a composite that is made (spec 2.2, 6.2-12).
+    MRT has it as a clean composite; Qwen-Image-Layered as a reference beside a composite that is made
+    (architecture: Qwen-Image-Layered).
     """
 
     MRT = "mrt"

@@ -1,7 +1,8 @@
 """Modulation: shift, scale and gate by noise level; computed in every pass, or once for a whole schedule.
 
-The layers that make them hold a third of Qwen-Image's weights and see nothing but the noise level (spec 1.3). A sampler,
-whose noise levels are known beforehand, needs those weights but once, one block after another.
+The layers that make them hold a third of Qwen-Image's weights and see nothing but the noise level
+(architecture: parameter budget). A sampler, whose noise levels are known beforehand, needs those weights but once, one
+block after another.
 """
 
 from collections.abc import Mapping, Sequence

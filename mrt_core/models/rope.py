@@ -1,4 +1,4 @@
-"""Rotary position embedding over three axes: layer index, row, column (Qwen-Image's, spec 1.6)."""
+"""Rotary position embedding over three axes: layer index, row, column (Qwen-Image's, architecture: positions)."""
 
 import torch
 from torch import Tensor

@@ -1,7 +1,7 @@
 """Slots and the packed sequence: which tokens the transformer sees, where each one lies, and which are clean.
 
 A slot holds the tokens of one region. Several samples, each with slots and text of its own, are packed one after another
-without padding; attention keeps them apart (spec 6.4).
+without padding; attention keeps them apart (architecture: packed sequence).
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,8 @@ def slot_latent_shape(slot: Slot) -> tuple[int, int, int]:
 
 
 def patchify(latent: Tensor) -> Tensor:
-    """Latent (..., C, 2h, 2w) to tokens (..., h * w, 4C), row-major, channel index c * 4 + dy * 2 + dx (spec 1.5)."""
+    """Latent (..., C, 2h, 2w) to tokens (..., h * w, 4C), row-major, channel index c * 4 + dy * 2 + dx
+    (architecture: patches)."""
     return rearrange(latent, "... c (h dy) (w dx) -> ... (h w) (c dy dx)", dy=2, dx=2)
 
 
@@ -94,7 +95,8 @@ class TextAnchors(NamedTuple):
 
 
 def text_positions(sample: "SlotLayout", count: int, anchors: TextAnchors | None = None) -> Tensor:
-    """Positions (count, 3) fp32 of a sample's text: one after another on all axes, from `text_start` on (spec 1.6).
+    """Positions (count, 3) fp32 of a sample's text: one after another on all axes, from `text_start` on
+    (architecture: positions).
 
     With `anchors`, text stands where what it describes lies: the n-th caption's tokens in the box of the n-th layer that is
     made, all other text in the background's; at its centre, or in its middle row at their place along it. So a region finds

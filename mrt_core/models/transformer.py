@@ -1,7 +1,8 @@
 """The masked region transformer: Qwen-Image's dual-stream MMDiT over a packed sequence of regions.
 
-Parameter names and arithmetic are Qwen-Image's, so its public weights load unchanged (spec 1.2, 1.4). What MRT adds:
-arbitrary regions instead of full canvases, a noise level of 0 for clean tokens, and a condition-token embedding.
+Parameter names and arithmetic are Qwen-Image's, so its public weights load unchanged
+(architecture: parameter names, forward pass). What MRT adds: arbitrary regions instead of full canvases, a noise level
+of 0 for clean tokens, and a condition-token embedding.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +22,8 @@ Block = Callable[..., tuple[Tensor, Tensor]]  # a TransformerBlock, or what stan
 
 
 def timestep_embedding(timestep: Tensor) -> Tensor:
-    """Sinusoidal embedding (R, 256) in fp32 of noise levels (R,) in 0..1; cosines first (spec 1.4)."""
+    """Sinusoidal embedding (R, 256) in fp32 of noise levels (R,) in 0..1; cosines first
+    (architecture: forward pass)."""
     half = TIME_CHANNELS // 2
     exponents = torch.arange(half, dtype=torch.float32, device=timestep.device) / half
     angles = 1000.0 * timestep.float()[:, None] * torch.exp(-torch.log(torch.tensor(10000.0)) * exponents)
@@ -208,7 +210,7 @@ class TokenRows:
 
 
 class AdaptiveOutputNorm(nn.Module):
-    """Layer norm with scale and shift by noise level; the scale comes first here (spec 1.4-4)."""
+    """Layer norm with scale and shift by noise level; the scale comes first here (architecture: forward pass)."""
 
     def __init__(self, width: int, operations, **factory):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a run needs of a device's memory, and what lies where so that it fits (spec 1.3).
+"""What a run needs of a device's memory, and what lies where so that it fits (architecture: parameter budget).
 
 Everything here is computed from sizes; nothing is allocated. Attention is assumed to make no matrix of tokens x tokens,
 as PyTorch's fused kernels do not.

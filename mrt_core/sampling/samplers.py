@@ -35,7 +35,8 @@ def renoise(
 
 
 def guided(conditional: Denoiser, negative: Denoiser, scale: float | Tensor, renormalise: bool = True) -> Denoiser:
-    """True classifier-free guidance; renormalised, each token keeps the norm of its conditional velocity (spec 1.8).
+    """True classifier-free guidance; renormalised, each token keeps the norm of its conditional velocity
+    (architecture: sampling).
 
     `scale` may differ from token to token, as (M, 1).
     """

@@ -18,7 +18,7 @@ def uniform_sigmas(steps: int) -> Tensor:
 
 
 def shift_linear(sigmas: Tensor, mu: float | Tensor) -> Tensor:
-    """mu * s / (1 + (mu - 1) * s): spend more of the steps at high noise where mu > 1 (spec 2.5)."""
+    """mu * s / (1 + (mu - 1) * s): spend more of the steps at high noise where mu > 1 (architecture: sampling)."""
     return mu * sigmas / (1 + (mu - 1) * sigmas)
 
 
@@ -37,12 +37,14 @@ def shifted_sigmas(steps: int, shift: float) -> Tensor:
 
 
 def teacher_sigmas(steps: int, canvas_tokens: int) -> Tensor:
-    """Linear shift with mu = sqrt(tokens of one full canvas / 256), as Qwen-Image-Layered does it (spec 2.5, 6.2-15)."""
+    """Linear shift with mu = sqrt(tokens of one full canvas / 256), as Qwen-Image-Layered does it
+    (architecture: sampling)."""
     return shifted_sigmas(steps, math.sqrt(canvas_tokens / BASE_TOKENS))
 
 
 def qwen_image_sigmas(steps: int, tokens: int, terminal: float = 0.02) -> Tensor:
-    """Qwen-Image's text-to-image schedule: exponential shift by token count, last step stretched to `terminal` (spec 1.8)."""
+    """Qwen-Image's text-to-image schedule: exponential shift by token count, last step stretched to `terminal`
+    (architecture: sampling)."""
     mu = 0.5 + 0.4 * (tokens - 256) / (8192 - 256)
     sigmas = shift_linear(uniform_sigmas(steps), math.exp(mu))
     return close(1 - (1 - sigmas) * (1 - terminal) / (1 - sigmas[-1]))

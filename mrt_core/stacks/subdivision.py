@@ -1,4 +1,5 @@
-"""Taking one layer of a stack apart: what it is made of stands in its place, as a group (spec 2.7, recursive decomposition)."""
+"""Taking one layer of a stack apart: what it is made of stands in its place, as a group
+(architecture: Qwen-Image-Layered)."""
 
 import json
 from collections.abc import Iterator

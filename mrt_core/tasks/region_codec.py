@@ -1,8 +1,8 @@
 """Between pixels and slots: what each slot shows, and how regions are encoded and decoded.
 
-A region can be coded in three ways (spec 3.4): `crop` sees the region alone; `halo` adds a rim of transparent context;
-`full` places it on the whole transparent canvas, as if the layer were an image of its own. Cost grows from the first to
-the last; docs/results.md holds the measurement behind the default.
+A region can be coded in three ways (architecture: region codec): `crop` sees the region alone; `halo` adds a rim of
+transparent context; `full` places it on the whole transparent canvas, as if the layer were an image of its own. Cost
+grows from the first to the last; docs/results.md holds the measurement behind the default.
 """
 
 from collections import defaultdict

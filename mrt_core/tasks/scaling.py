@@ -34,7 +34,7 @@ def working_frame(frame: Size, trained_area: int) -> Size:
 
 def bucket_frame(frame: Size, area: int) -> Size:
     """The frame of about `area` px and the aspect ratio of `frame` with sides in multiples of 32, as Qwen-Image-Layered
-    takes them (spec 2.4)."""
+    takes them (architecture: Qwen-Image-Layered)."""
     ratio = frame.width / frame.height
     width = math.sqrt(area * ratio)
     return Size(*(max(BUCKET_PX, round(side / BUCKET_PX) * BUCKET_PX) for side in (width, width / ratio)))

@@ -1,4 +1,5 @@
-"""The four tasks as slots: which regions are in the sequence, and which of them are clean (paper section 3.2, spec 6.1).
+"""The four tasks as slots: which regions are in the sequence, and which of them are clean (paper section 3.2,
+architecture: tasks).
 
 Slot order and layer index are the same everywhere: composite 0, background 1, layers 2.. bottom to top. A condition slot
 stands at the end and copies the position of the slot it conditions.
@@ -13,7 +14,7 @@ from ..models.modes import Arrangement, Task
 from ..models.sequence import Role, Slot, SlotLayout
 
 FIRST_LAYER = 2  # layer index, and slot, of the lowest foreground layer
-REFERENCE_INDEX = -1  # layer index of Qwen-Image-Layered's input image (spec 2.2)
+REFERENCE_INDEX = -1  # layer index of Qwen-Image-Layered's input image (architecture: Qwen-Image-Layered)
 HARMONIZE = "Harmonize these layers"  # the fixed prompt of restyling (paper section 3.2)
 EMPTY_PROMPT = " "
 EDITING = (Task.ADD_LAYERS, Task.RESTYLE_LAYERS)  # the tasks that keep layers as they are

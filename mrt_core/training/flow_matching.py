@@ -21,7 +21,7 @@ from .samples import TrainingSample
 Velocity = Callable[[Tensor, Tensor], Tensor]  # noisy tokens (M, 64), noise levels (B,) -> eps - x0 (M, 64)
 
 # How far the noise levels of a task lean to 1. What a text says counts where nothing can be seen yet: with even levels, a
-# small model did not learn to follow text at all (docs/results.md).
+# small model did not learn to follow text at all (docs/notes.md).
 NOISE_SHIFT: Mapping[Task, float] = {
     Task.TEXT_TO_LAYERS: 4.0, Task.IMAGE_TO_LAYERS: 3.0, Task.ADD_LAYERS: 4.0, Task.RESTYLE_LAYERS: 3.0,
 }  # fmt: skip
@@ -106,7 +106,7 @@ def attention_on(device: torch.device) -> Attention:
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention as two matrix products in the keys' autocast precision: on a CPU a training step takes 0.84 of the time
-    that it takes with `scaled_dot_product_attention`, whose backward pass is slow there (docs/results.md)."""
+    that it takes with `scaled_dot_product_attention`, whose backward pass is slow there (docs/notes.md)."""
     precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else q.dtype
     q, k, v = (x.to(precision) for x in (q, k, v))  # (1, heads, S, dim)
     with torch.autocast("cpu", enabled=False):

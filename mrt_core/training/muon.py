@@ -1,7 +1,7 @@
 """Muon for matrices and convolutions, Adam for all other parameters, as one optimiser.
 
 Muon (Keller Jordan et al., 2024) replaces a matrix's momentum by the nearest semi-orthogonal matrix, found with a few
-Newton-Schulz steps. On the small autoencoder it was 3.4 dB ahead of Adam after the same 80 s (docs/results.md).
+Newton-Schulz steps. On the small autoencoder it was 3.4 dB ahead of Adam after the same 80 s (docs/notes.md).
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""Weights as users have them: one file, shards, a diffusers folder or GGUF; plain or quantised (spec 1.2, 7.1, 7.2)."""
+"""Weights as users have them: one file, shards, a diffusers folder or GGUF; plain or quantised
+(architecture: parameter names, weight files)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Weights in several files: shards with or without an index, and diffusers folders (spec 7.1)."""
+"""Weights in several files: shards with or without an index, and diffusers folders (architecture: weight files)."""
 
 import re
 from collections import defaultdict

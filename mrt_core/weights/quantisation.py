@@ -1,4 +1,4 @@
-"""How the weights of a transformer are quantised, and whether we can use them (spec 7.2).
+"""How the weights of a transformer are quantised, and whether we can use them (architecture: weight files).
 
 A scheme marks its layers in a way of its own; here each becomes the same: a format per layer, and the tensors `weight`,
 `weight_scale` and `input_scale`, as ComfyUI calls them.

@@ -1,4 +1,5 @@
-"""What the config files of a diffusers folder say that the shapes of its tensors cannot (spec 1.1, 2.3)."""
+"""What the config files of a diffusers folder say that the shapes of its tensors cannot
+(architecture: Qwen-Image, latents)."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -112,7 +112,7 @@ def test_a_training_state_is_named(tmp_path):
 
 
 def qwen_image_shapes(layers, layered):
-    """The tensors of Qwen-Image, restated from its public listing (spec 1.2)."""
+    """The tensors of Qwen-Image, restated from its public listing (architecture: parameter names)."""
     width, text = 3072, 3584
 
     def linear(name, outputs, inputs):

@@ -1,4 +1,4 @@
-"""Namings: every spelling of a layer is the same layer (spec 7.3)."""
+"""Namings: every spelling of a layer is the same layer (architecture: LoRA names)."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""The 2D autoencoder against diffusers' AutoencoderKLQwenImage, the public model, in both namings (spec 3, 8.2)."""
+"""The 2D autoencoder against diffusers' AutoencoderKLQwenImage, the public model, in both namings
+(architecture: autoencoder)."""
 
 import pytest
 import torch

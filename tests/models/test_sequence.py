@@ -134,7 +134,8 @@ def test_text_starts_past_canvas_and_layers(rows, cols, indices, start):
 
 @pytest.mark.parametrize(("rows", "cols", "layers"), [(4, 6, 2), (5, 3, 1), (3, 3, 9)])
 def test_full_boxes_have_the_positions_of_qwen_image_layered(rows, cols, layers):
-    """Qwen-Image-Layered: whole canvases with indices 0 (composite) and 1..N bottom to top (spec 2.2)."""
+    """Qwen-Image-Layered: whole canvases with indices 0 (composite) and 1..N bottom to top
+    (architecture: Qwen-Image-Layered)."""
     frame = Size(16 * cols, 16 * rows)
     layout = Layout(frame, tuple(Region(str(n), Box(0, 0, *frame)) for n in range(layers)))
     count = layers + 1  # its layers include the background

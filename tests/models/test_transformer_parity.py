@@ -1,4 +1,5 @@
-"""The transformer against diffusers' QwenImageTransformer2DModel, the public implementation (spec 8.1)."""
+"""The transformer against diffusers' QwenImageTransformer2DModel, the public implementation
+(architecture: forward pass)."""
 
 import pytest
 import torch

@@ -40,7 +40,7 @@ from mrt_core.tasks.region_codec import CanvasRegion, RegionCodec
 from mrt_core.tasks.request import text_to_layers_request
 
 FULL = CheckpointInfo(TransformerConfig(), AutoencoderConfig())
-PARAMETERS = 20_430_401_088 + 3072  # Qwen-Image's (spec 1.3) and the condition embedding
+PARAMETERS = 20_430_401_088 + 3072  # Qwen-Image's (architecture: parameter budget) and the condition embedding
 CPU = torch.device("cpu")
 
 
@@ -54,7 +54,8 @@ def square(side: int, slots: int = 1) -> SlotLayout:
 
 def test_weights_of_the_full_model():
     sizes = expected_weights(FULL, torch.bfloat16, text_encoder=5)
-    attention, mlp, modulation = 37_761_280, 75_512_832, 56_641_536  # a block's and a stream's (spec 1.3)
+    # a block's and a stream's (architecture: parameter budget)
+    attention, mlp, modulation = 37_761_280, 75_512_832, 56_641_536
     linear = 3072 * 3072 + 3072
     unread = 2 * linear + 128 + mlp
     assert sizes.blocks == (4 * (attention + mlp),) * 59 + (4 * (attention + mlp) - 2 * unread,)

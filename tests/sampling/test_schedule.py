@@ -1,4 +1,4 @@
-"""Noise schedules against the reference vectors of the public models (spec 2.5, 8.3)."""
+"""Noise schedules against the reference vectors of the public models (architecture: sampling)."""
 
 import math
 

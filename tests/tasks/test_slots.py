@@ -1,4 +1,5 @@
-"""The slots of the four tasks (paper section 3.2, spec 6.1): which there are, in which order, and which are clean."""
+"""The slots of the four tasks (paper section 3.2, architecture: tasks): which there are, in which order, and which are
+clean."""
 
 from dataclasses import replace
 
