@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 from decomposing import grabcut
+from decomposing.other_designs import other_design
 from decomposing.scores import DesignScores, Estimate, differences, figures, means, pooled, score, table_order
 
 from mrt_core.designs.artwork import load_artwork
@@ -59,7 +60,12 @@ def our_example(index: int, frame_area: int) -> Example:
     return Example(design.stack, design.layout, [kind_of(region.name) for region in design.layout.regions])
 
 
-GENERATORS: dict[str, Callable[[int, int], Example]] = {"ours": our_example}
+def other_example(index: int, frame_area: int) -> Example:
+    """Design number `index` of the other generator."""
+    return Example(*other_design(index, frame_area))
+
+
+GENERATORS: dict[str, Callable[[int, int], Example]] = {"ours": our_example, "other": other_example}
 
 
 def kind_of(caption: str) -> str:
