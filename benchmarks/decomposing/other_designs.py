@@ -33,7 +33,7 @@ CLOSE_SHARE = 0.55  # of positions that are tried, those near a layer that is th
 CANDIDATES, RETRIES = 40, 6
 LEAST_CONTRAST = 0.1  # mean change of the picture's colours, in 0..1, where a layer shows
 SMALLEST = 12  # px
-PHOTOGRAPHS = {"astronaut": "a portrait", "chelsea": "a cat's fur", "coffee": "a coffee cup", "rocket": "a night sky"}
+PHOTOGRAPHS = {"astronaut": "an astronaut", "chelsea": "a cat's fur", "coffee": "a coffee cup", "rocket": "a night sky"}
 TEXTURES = {"brick": "bricks", "grass": "grass", "gravel": "gravel"}
 FONTS = (
     "DejaVuSans-Bold.ttf",
@@ -49,7 +49,7 @@ FONTS = (
     "",
 )  # fmt: skip; the last one is Pillow's own, Aileron
 WORDS = (
-    "Atlas velvet Harbour 1987 NORDIC quartz lantern Studio9 Ember juniper Plum & Co. TICKET archive Salt No.7 Verde "
+    "Atlas velvet Harbour 1987 NORDIC quartz lantern Studio9 Ember juniper Plum&Co TICKET archive Salt No.7 Verde "
     "copper Ridge KIOSK meadow Lumen paper Signal Drift bonfire Tide"
 ).split()
 SIGNS = "speech bubble", "ticket", "burst", "pill", "crescent", "cross", "panel", "frame", "ribbon"
