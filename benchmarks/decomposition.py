@@ -1,7 +1,7 @@
 """How well pictures come apart: our layers, GrabCut with inpainting, and opaque crops, visible and hidden parts apart.
 
     python benchmarks/decomposition.py [--designs 40] [--size 256] [--jitter 0.04] [--generator ours|other]
-        [--methods model matched grabcut crops] [--seeds 0 1] [--cache FOLDER] [--json FILE]
+        [--methods model matched grabcut crops] [--seeds 0 1] [--cache FOLDER] [--json FILE] [--brief]
 
 Designs are the held-out ones (`ours`) or those of another generator (`decomposing/other_designs.py`, `other`), at a frame area
 of size x size px. Every method gets the picture and the layout: frame, boxes bottom to top, captions. With --jitter every edge
@@ -27,7 +27,17 @@ from typing import NamedTuple
 import numpy as np
 from decomposing import grabcut
 from decomposing.other_designs import other_design
-from decomposing.scores import DesignScores, Estimate, differences, figures, means, pooled, score, table_order
+from decomposing.scores import (
+    DesignScores,
+    Estimate,
+    differences,
+    figures,
+    is_of_all_kinds,
+    means,
+    pooled,
+    score,
+    table_order,
+)
 
 from mrt_core.designs.artwork import load_artwork
 from mrt_core.designs.shapes import SHAPES
@@ -185,8 +195,9 @@ def by_design(results: Mapping[int, Sequence[DesignScores]]) -> dict[int, dict[s
     }
 
 
-def table(results: Results, against: Sequence[str]) -> str:
-    """One Markdown table: a row per figure, a column per method, then the paired differences."""
+def table(results: Results, against: Sequence[str], brief: bool = False) -> str:
+    """One Markdown table: a row per figure, a column per method, then the paired differences; a brief one has no rows by
+    kind of layer."""
     rows = {name: by_design(found) for name, found in results.items()}
     totals = {}
     for name, found in results.items():
@@ -195,7 +206,7 @@ def table(results: Results, against: Sequence[str]) -> str:
     pairs = [(a, b) for b in against for a in results if a != b and a not in against and b in results]
     paired = {f"{a} - {b}": differences(rows[a], rows[b]) for a, b in pairs}
     counts, cells = means(next(iter(rows.values()))), {}
-    for figure in table_order(counts):
+    for figure in table_order(name for name in counts if not brief or is_of_all_kinds(name)):
         digits = 2 if "PSNR" in figure else 3
         cells[figure] = [
             str(counts[figure].designs),
@@ -223,6 +234,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of the noise, default: 0")
     parser.add_argument("--checkpoint")
     parser.add_argument("--cache", type=Path, metavar="FOLDER")
+    parser.add_argument("--brief", action="store_true", help="without the rows by kind of layer")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every score of every layer")
     return parser.parse_args()
 
@@ -235,11 +247,10 @@ def main() -> None:
     started = time.monotonic()
     for name, index, scores in measure(found, options):
         results[name].setdefault(index, []).append(scores)
-    print(
-        f"{options.designs} designs ({options.generator}), {options.size} px, boxes "
-        f"{f'up to {100 * options.jitter:g} % off' if options.jitter else 'exact'}, seeds "
-        f"{', '.join(map(str, options.seeds))}; {time.monotonic() - started:.0f} s\n\n{table(results, options.against)}"
-    )
+    boxes = f"boxes up to {100 * options.jitter:g} % off" if options.jitter else "exact boxes"
+    heading = [f"{options.designs} designs ({options.generator})", f"{options.size} px", boxes]
+    heading += [f"seeds {', '.join(map(str, options.seeds))}", f"{time.monotonic() - started:.0f} s"]
+    print("; ".join(heading) + "\n\n" + table(results, options.against, options.brief))
     if options.json is not None:
         report = {
             "generator": options.generator, "size": options.size, "jitter": options.jitter, "seeds": options.seeds,

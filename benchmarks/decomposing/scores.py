@@ -172,6 +172,11 @@ def table_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=place)
 
 
+def is_of_all_kinds(name: str) -> bool:
+    """Whether a figure is over layers of every kind."""
+    return set(name.split(", ")[1:]) <= set(PARTS)
+
+
 class Estimate(NamedTuple):
     """A mean over designs, its standard error (0 for a single design), and how many designs it is of."""
 

@@ -245,5 +245,9 @@ def test_a_table_of_methods(tmp_path):
     lines = table(results, ["crops"]).splitlines()
     assert lines[0] == "| | designs | right | crops | right - crops |"
     assert lines[2].startswith("| layer PSNR | 1 | 60.00 | ")
+    brief = table(results, ["crops"], brief=True).splitlines()
+    kinds_left_out = [line.split(" | ")[0] for line in lines if line not in brief]
+    assert set(brief) < set(lines) and "| layer PSNR, drawings" in kinds_left_out
+    assert all(name.endswith(("words", "drawings", "shapes", "between layers")) for name in kinds_left_out)
     soft_iou = next(line for line in lines if line.startswith("| soft IoU |"))
     assert soft_iou.split(" | ")[2] == "1.000" and soft_iou.split(" | ")[4].startswith("+0.")
