@@ -39,6 +39,7 @@ from decomposing.scores import (
     table_order,
 )
 
+from mrt_core.atomic import atomic_file
 from mrt_core.designs.artwork import load_artwork
 from mrt_core.designs.shapes import SHAPES
 from mrt_core.evaluation.held_out import held_out_design, sample
@@ -135,7 +136,8 @@ class Cached:
         stack = self.method(image, layout, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         layers = {f"layer_{i}": layer.pixels for i, layer in enumerate(stack.layers)}
-        np.savez_compressed(path, places=[(layer.x, layer.y) for layer in stack.layers], **layers)
+        with atomic_file(path, overwrite=True) as file:
+            np.savez_compressed(file, places=[(layer.x, layer.y) for layer in stack.layers], **layers)
         return stack
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from decomposing import grabcut
 from decomposing.drawings import DRAWINGS
-from decomposing.other_designs import FEWEST, MOST, MOST_HIDDEN, SHARES, Size, other_design, place
+from decomposing.elements import SHARES
+from decomposing.other_designs import FEWEST, MOST, MOST_HIDDEN, other_design, place
 from decomposing.scores import (
     ALL,
     HIDDEN,
@@ -23,7 +24,7 @@ from decomposition import Cached, jittered, kind_of, matched_layers, opaque_crop
 
 from mrt_core.evaluation import metrics
 from mrt_core.evaluation.held_out import held_out_design
-from mrt_core.geometry import Box
+from mrt_core.geometry import Box, Size
 from mrt_core.layouts.layout import Layout, Region
 from mrt_core.stacks.layers import Layer, LayerStack, composite
 
