@@ -191,7 +191,7 @@ class Pipeline:
         with self.placement.lend(plan, self.codec.autoencoder, plan.autoencoder_fits):
             made = [decode_layers(job, split_slots(tokens.float(), job.slot_layout), self.codec) for tokens in packed]
         stacks = [assemble(job.asked, layers, seed) for layers, seed in zip(made, options.seeds, strict=True)]
-        return [matched(job.asked, stack) for stack in stacks] if options.match_image else stacks
+        return [matched(job.asked, stack, options.box_slack) for stack in stacks] if options.match_image else stacks
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -17,6 +17,7 @@ from ..stacks.layers import LayerStack
 from ..stacks.subdivision import find_layer, replace_layer
 from ..tasks.request import with_background
 from ..tasks.scaling import resize
+from ..unmixing.refinement import SLACK
 from .common import add_model_options, add_sampling_options, load_pipeline, progress_bar, read_image, sampling_options
 
 
@@ -34,6 +35,8 @@ def add_commands(commands) -> None:
                        "a group in its place")  # fmt: skip
     image.add_argument("--no-match", dest="match_image", action="store_false", help="leave the layers as the model makes "
                        "them; default: outlines and colours become the image's")  # fmt: skip
+    image.add_argument("--box-slack", type=_share, default=SLACK, metavar="SHARE", help="how much too small boxes may be, in "
+                       "parts of the frame's mean side: layers grow past them; 0 if exact; default: %(default)s")  # fmt: skip
     add = _command(commands, "add", run_add, "layers to layers: add layers to a document")
     add.add_argument("document", help="a layered document, such as a PSD")
     add.add_argument("--box", nargs=4, type=float, action="append", required=True, metavar=("X", "Y", "W", "H"),
@@ -91,6 +94,13 @@ def run_text(options: argparse.Namespace) -> None:
     _make(options, "text to layers", lambda pipeline, s: pipeline.text_to_layers(layout, options.prompt, s))
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text} is no share of the frame; give 0 to 0.5, such as {SLACK}")
+    return share
+
+
 def run_image(options: argparse.Namespace) -> None:
     document = load(options.image) if options.layer else None
     image = find_layer(document, options.layer).pixels if document else read_image(options.image)
@@ -98,7 +108,7 @@ def run_image(options: argparse.Namespace) -> None:
     layout = read_boxes(options.layout, frame) if options.layout else full_frame_layout(frame, options.layers)
 
     def task(pipeline: Pipeline, sampling: SamplingOptions) -> list[LayerStack]:
-        sampling = replace(sampling, match_image=options.match_image)
+        sampling = replace(sampling, match_image=options.match_image, box_slack=options.box_slack)
         stacks = pipeline.image_to_layers(image, layout, options.prompt, sampling)
         return [replace_layer(document, options.layer, stack) for stack in stacks] if document else stacks
 

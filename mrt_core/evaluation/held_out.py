@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..designs.generator import Design, DesignSettings, generate_design
+from ..geometry import Box
 from ..pipeline import Pipeline, SamplingOptions
-from ..stacks.layers import Layer, LayerStack, composite
+from ..stacks.layers import Layer, LayerStack, composite, paste, unpremultiply
 from ..tasks.realise import matched
 from ..tasks.request import Request
 from ..tasks.slots import Task, default_prompt
@@ -89,12 +90,17 @@ def held_out_case(index: int, task: Task, frame_area: int) -> Case:
 def score(case: Case, prediction: LayerStack) -> Scores:
     """The METRICS of a predicted stack against the design; layer metrics are means over the judged layers."""
     truth = case.design.stack
-    pairs = [(prediction.layers[i].pixels, truth.layers[i].pixels) for i in case.judged]
+    pairs = [(on_box(prediction.layers[i], truth.layers[i].box), truth.layers[i].pixels) for i in case.judged]
     merged = composite(prediction), composite(truth)
     scores = {"merged_psnr": metrics.merged_psnr(*merged), "merged_ssim": metrics.merged_ssim(*merged)}
     for name in ("layer_psnr", "alpha_soft_iou", "rgb_l1"):
         scores[name] = float(np.mean([getattr(metrics, name)(*pair) for pair in pairs]))
     return scores
+
+
+def on_box(layer: Layer, box: Box) -> np.ndarray:
+    """What a layer shows in a box: straight RGBA (height, width, 4) uint8. One matched to an image may be larger."""
+    return layer.pixels if layer.box == box else unpremultiply(paste(layer, box))
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:

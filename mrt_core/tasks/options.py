@@ -9,6 +9,7 @@ from ..checkpoints.info import Sampling
 from ..models.sequence import SlotLayout
 from ..sampling.samplers import Progress
 from ..sampling.schedule import shifted_sigmas, teacher_sigmas
+from ..unmixing.refinement import SLACK
 from .slots import EMPTY_PROMPT
 
 
@@ -18,6 +19,7 @@ class SamplingOptions:
 
     `renormalise`: guided predictions keep the length that they have without guidance. `frame_area`: px to sample at.
     `match_image`: layers taken from an image get its outlines and colours, so that together they show it (see `unmixing`).
+    `box_slack`: how much too small a box may be for that, in parts of the frame's mean side; layers grow past such boxes.
     `progress(step, steps, x0)` is called after every step; an exception that it raises stops the sampling.
     """
 
@@ -29,6 +31,7 @@ class SamplingOptions:
     renormalise: bool = True
     frame_area: int | None = None
     match_image: bool = True
+    box_slack: float = SLACK
     progress: Progress | None = None
 
 

@@ -11,7 +11,7 @@ from ..geometry import token_box_pixels, whole_pixels
 from ..layouts.layout import Layout, Region
 from ..models.sequence import Role, Slot, slot_latent_shape
 from ..stacks.layers import Layer, LayerStack
-from ..unmixing.refinement import match_image
+from ..unmixing.refinement import SLACK, match_image
 from .job import Job
 from .region_codec import RegionCodec, canvas_regions, slot_pixels
 from .request import Request
@@ -70,9 +70,11 @@ def assemble(request: Request, made: Mapping[int, Layer], seed: int | None = Non
     return LayerStack(request.layout.frame, tuple(layers[index] for index in range(len(regions))), metadata)
 
 
-def matched(request: Request, stack: LayerStack) -> LayerStack:
+def matched(request: Request, stack: LayerStack, slack: float = SLACK) -> LayerStack:
     """The layers of an image made to show that image together (see `unmixing`); those of other tasks as they are."""
-    return match_image(stack, request.stack.layers[0].pixels) if request.task is Task.IMAGE_TO_LAYERS else stack
+    if request.task is not Task.IMAGE_TO_LAYERS:
+        return stack
+    return match_image(stack, request.stack.layers[0].pixels, slack)
 
 
 def _cut_out(image: np.ndarray, slot: Slot, layout: Layout, region: Region) -> Layer:

@@ -1,7 +1,8 @@
 """Refinement of layers that were taken from an image, so that together they show it.
 
 Where the prediction shows the image already, it is trusted. Where it does not, `segmentation` says which layer every pixel
-shows, and alphas follow from the top layer down; what is hidden stays as predicted. Then all change as little as needed.
+shows, and alphas follow from the top layer down; what is hidden stays as predicted. Then all change as little as needed,
+`wholeness` closes opaque layers and completes what is hidden, and colours settle so that the image is shown again.
 A pixel of the flattened stack is sum_k v_k (c_k, 1): straight colours c_k, visible shares v_k = a_k t_k, with t_k what the
 layers above let through. Its derivative is v_k for the colour of layer k and t_k ((c_k, 1) - u_k) for its alpha a_k, where
 u_k is what is below. Each Gauss-Newton step takes the smallest weighted change of all colours and alphas that brings the
@@ -17,18 +18,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import MRTError
-from ..geometry import Box
+from ..geometry import Box, intersection
 from ..stacks.layers import Layer, LayerStack, paste, premultiply
 from .segmentation import FIT_PIXELS, REACH, ColorModel, fit_colors, segment, thinned
+from .wholeness import is_opaque, make_whole
 
 TRUSTED = 0.1  # error of the shown colours, in 0..1, at which a prediction is believed by 1/e
 TRUST_REACH = 2  # px over which that error is averaged
+SLACK = 0.04  # how much too small a box may be, in parts of the frame's mean side
+PAST_BOX = 0.1  # prior of a layer past its box, relative to that inside
+FAINT = 0.1  # alpha under which a layer does not count as shown past its box
+TRACE = 0.01  # share of what a layer shows that may be cut off at its box
 UNEXPECTED = 0.1  # prior of a layer where it was not predicted to be seen
 # What the layers above let through: alphas stay as predicted below the first, and are found in the image above the second.
 HIDDEN, SEEN = 0.3, 0.7
 OPAQUE, TRANSPARENT = 0.98, 0.02  # alphas outside these are not an outline's
 MARGIN = max(REACH, TRUST_REACH)  # rows around a band that its labels and its trust depend on
 STEPS = 5  # of Gauss-Newton; three leave random full-frame layers up to 0.065 off the image
+SETTLING = 2  # such steps of colours alone, at the end
 BACKGROUND_WEIGHT = 1 / 16  # a background goes on beside its layers and is the most certain
 DAMPING = 1e-3  # of squared values in 0..1
 SURE_ALPHA = 0.25  # from here on, a pixel's own colour is its layer's
@@ -46,10 +53,11 @@ class _Planes:
     inside: Tensor
 
 
-def match_image(stack: LayerStack, image: np.ndarray) -> LayerStack:
+def match_image(stack: LayerStack, image: np.ndarray, slack: float = SLACK) -> LayerStack:
     """The stack whose flattened frame is `image` (height, width, 4), straight RGBA uint8, as nearly as its boxes allow.
 
     The lowest layer is taken as the background, and all as they come from a model: visible, blended normally, of opacity 1.
+    Boxes may be too small by `slack`, in parts of the frame's mean side: a layer that the image shows past its box grows there.
     Pixels past the frame stay as they are. Where a layer is transparent it has the colours of its surroundings, so that no
     dark fringe comes up when it is scaled or its mask is changed. Raises MRTError for an image of another size than the
     frame.
@@ -60,6 +68,18 @@ def match_image(stack: LayerStack, image: np.ndarray) -> LayerStack:
             f"the image to match is {width} x {height} px, but the layers' frame is {stack.frame.width} x "
             f"{stack.frame.height} px; scale the image to the frame"
         )
+    target = torch.from_numpy(premultiply(image))  # (H, W, 4)
+    grown = grow(stack, round(slack * (width * height) ** 0.5))
+    opaque = [is_opaque(layer.pixels[..., 3].astype(np.float32) / 255) for layer in stack.layers]
+    whole = make_whole(_segmented(grown, stack, target), grown, image, opaque)
+    cut = [cut_back(layer, own.box) for layer, own in zip(whole.layers, stack.layers, strict=True)]
+    return _settled(_with_layers(whole, cut), target)
+
+
+def _segmented(stack: LayerStack, boxed: LayerStack, target: Tensor) -> LayerStack:
+    """The stack with the outlines and colours that its layers have in `target` (H, W, 4), premultiplied; `boxed` is the same
+    one, grown by nothing."""
+    height, width = target.shape[:2]
     filled = [spread_colors(layer.pixels) for layer in stack.layers]
     pixels = [
         np.where(layer.pixels[..., 3:] > 0, layer.pixels, spread)
@@ -67,18 +87,80 @@ def match_image(stack: LayerStack, image: np.ndarray) -> LayerStack:
     ]
     for spread in filled:
         spread[..., 3] = 255
-    target = torch.from_numpy(premultiply(image))  # (H, W, 4)
-    rows = max(1, BAND_PIXELS // (width * len(stack.layers)))
-    bands = [(top, min(top + rows, height)) for top in range(0, height, rows)]
-    colors = _fit_colors(stack, filled, target, bands)
+    bands = _bands(stack)
+    boxes = [layer.box for layer in boxed.layers]
+    colors = _fit_colors(stack, filled, boxes, target, bands)
     for top, bottom in bands:
         start, end = max(top - MARGIN, 0), min(bottom + MARGIN, height)
         planes = _planes(stack, filled, Box(0, start, width, end - start))
-        _take_apart(planes, target[start:end], colors)
+        likely = _likely(boxes, Box(0, start, width, end - start))
+        _take_apart(planes, target[start:end], colors, likely)
         refined = torch.cat([planes.color, planes.alpha[..., None]], -1)[:, top - start : bottom - start]
         for layer, own, shown in zip(stack.layers, pixels, refined, strict=True):
             _write_back(layer, own, shown, Box(0, top, width, bottom - top))
-    return replace(stack, layers=tuple(replace(x, pixels=own) for x, own in zip(stack.layers, pixels, strict=True)))
+    return _with_pixels(stack, pixels)
+
+
+def _settled(stack: LayerStack, target: Tensor) -> LayerStack:
+    """The stack with its colours changed as little as shows `target` (H, W, 4), premultiplied; alphas stay."""
+    width = target.shape[1]
+    pixels = [layer.pixels.copy() for layer in stack.layers]
+    filled = [_opaque(layer.pixels) for layer in stack.layers]
+    for top, bottom in _bands(stack):
+        planes = _planes(stack, filled, Box(0, top, width, bottom - top))
+        for _ in range(SETTLING):
+            _step(planes, target[top:bottom], torch.ones(len(pixels), 1, 1), torch.zeros_like(planes.alpha))
+        refined = torch.cat([planes.color, planes.alpha[..., None]], -1)
+        for layer, own, shown in zip(stack.layers, pixels, refined, strict=True):
+            _write_back(layer, own, shown, Box(0, top, width, bottom - top))
+    return _with_pixels(stack, pixels)
+
+
+def _bands(stack: LayerStack) -> list[tuple[int, int]]:
+    """First and last row of the bands that the frame is worked on in, so that memory stays bounded."""
+    width, height = stack.frame
+    rows = max(1, BAND_PIXELS // (width * len(stack.layers)))
+    return [(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
+def _with_pixels(stack: LayerStack, pixels: list[np.ndarray]) -> LayerStack:
+    return _with_layers(stack, [replace(x, pixels=own) for x, own in zip(stack.layers, pixels, strict=True)])
+
+
+def _with_layers(stack: LayerStack, layers: list[Layer]) -> LayerStack:
+    return replace(stack, layers=tuple(layers))
+
+
+def grow(stack: LayerStack, margin: int) -> LayerStack:
+    """The stack with `margin` px of transparency around every layer but the background."""
+    ground, *layers = stack.layers
+    grown = [
+        replace(
+            x, pixels=np.pad(x.pixels, ((margin, margin), (margin, margin), (0, 0))), x=x.x - margin, y=x.y - margin
+        )
+        for x in layers
+    ]
+    return _with_layers(stack, [ground, *grown])
+
+
+def cut_back(layer: Layer, box: Box) -> Layer:
+    """A layer cut to its `box`, or to that and what it shows past it where that is more than a trace."""
+    alpha = layer.pixels[..., 3]
+    shown = alpha > 255 * FAINT
+    rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+    top, left = int(box.y) - layer.y, int(box.x) - layer.x
+    bottom, right = top + int(box.height), left + int(box.width)
+    inside = alpha[top:bottom, left:right].sum(dtype=np.int64)
+    if alpha.sum(dtype=np.int64) - inside > TRACE * inside:
+        top, bottom = min(top, int(rows[0])), max(bottom, int(rows[-1]) + 1)
+        left, right = min(left, int(columns[0])), max(right, int(columns[-1]) + 1)
+    return replace(layer, pixels=layer.pixels[top:bottom, left:right].copy(), x=layer.x + left, y=layer.y + top)
+
+
+def _opaque(pixels: np.ndarray) -> np.ndarray:
+    opaque = pixels.copy()
+    opaque[..., 3] = 255
+    return opaque
 
 
 def spread_colors(pixels: np.ndarray) -> np.ndarray:
@@ -110,13 +192,14 @@ def _planes(stack: LayerStack, filled: list[np.ndarray], area: Box) -> _Planes:
 
 
 def _fit_colors(
-    stack: LayerStack, filled: list[np.ndarray], target: Tensor, bands: list[tuple[int, int]]
+    stack: LayerStack, filled: list[np.ndarray], boxes: list[Box], target: Tensor, bands: list[tuple[int, int]]
 ) -> ColorModel:
     """The colours that layers show in `target` (H, W, 4), from pixels of all bands, which are drawn band by band."""
     pixels, prior, most = [], [], max(FIT_PIXELS // len(bands), 1)
     for top, bottom in bands:
-        planes = _planes(stack, filled, Box(0, top, target.shape[1], bottom - top))
-        prior.append(thinned(_prior(planes).flatten(1).T, most))  # (P, K)
+        area = Box(0, top, target.shape[1], bottom - top)
+        likely = _prior(_planes(stack, filled, area)) * _likely(boxes, area)
+        prior.append(thinned(likely.flatten(1).T, most))  # (P, K)
         pixels.append(thinned(target[top:bottom].flatten(0, 1), most))  # (P, 4)
     return fit_colors(torch.cat(pixels), torch.cat(prior))
 
@@ -148,6 +231,17 @@ def _prior(planes: _Planes) -> Tensor:
     return (seen + UNEXPECTED) * torch.cat([torch.ones_like(through[:1]), planes.inside[1:]])
 
 
+def _likely(boxes: list[Box], area: Box) -> Tensor:
+    """How much likelier a layer is seen in its box than past it: (K, H, W) over `area`, 1 or PAST_BOX."""
+    maps = torch.full((len(boxes), int(area.height), int(area.width)), PAST_BOX)
+    for own, box in zip(maps, boxes, strict=True):
+        inside = intersection(box, area)
+        if inside is not None:
+            y, x = int(inside.y - area.y), int(inside.x - area.x)
+            own[y : y + int(inside.height), x : x + int(inside.width)] = 1
+    return maps
+
+
 def _trust(planes: _Planes, target: Tensor) -> Tensor:
     """How far the prediction is to be believed (H, W), in 0..1, by how nearly it shows `target` (H, W, 4)."""
     merged = _flatten(_solid(planes.color), planes.alpha)[1]
@@ -156,17 +250,16 @@ def _trust(planes: _Planes, target: Tensor) -> Tensor:
     return torch.exp(-error / TRUSTED**2)
 
 
-def _take_apart(planes: _Planes, target: Tensor, colors: ColorModel) -> None:
-    """Change `planes` in place so that they show `target` (H, W, 4), premultiplied; the last step moves colours alone."""
+def _take_apart(planes: _Planes, target: Tensor, colors: ColorModel, likely: Tensor) -> None:
+    """Change `planes` in place so that they nearly show `target` (H, W, 4), premultiplied."""
     trust = _trust(planes, target)
-    shares = segment(colors, target.permute(2, 0, 1), _prior(planes)) * target[..., 3]
+    shares = segment(colors, target.permute(2, 0, 1), _prior(planes) * likely) * target[..., 3]
     planes.alpha += (1 - trust) * (_alphas(shares, planes) - planes.alpha)
     outline = (planes.alpha > TRANSPARENT) & (planes.alpha < OPAQUE)
     weight = torch.ones(len(shares), 1, 1)
     weight[0] = BACKGROUND_WEIGHT
     for _ in range(STEPS):
         _step(planes, target, weight, weight * planes.inside * torch.where(outline, 1.0, trust))
-    _step(planes, target, torch.ones_like(weight), torch.zeros_like(planes.alpha))
 
 
 def _alphas(shares: Tensor, planes: _Planes) -> Tensor:

@@ -118,7 +118,7 @@ def test_given_layers_keep_their_own_pixels(pipeline, large_stack, make_image):
 
 
 def test_a_large_image_is_taken_apart(pipeline, large_layout, large_stack):
-    (result,) = pipeline.image_to_layers(composite(large_stack), large_layout)
+    (result,) = pipeline.image_to_layers(composite(large_stack), large_layout, options=SamplingOptions(box_slack=0.0))
     regions = [large_layout.background_region, *large_layout.regions]
     assert [layer.box for layer in result.layers] == [region.box for region in regions]
 
