@@ -3,19 +3,19 @@
 import json
 
 import numpy as np
-from comfy_api.latest import io
+from comfy_api.latest import UI, io
 from PIL import Image
 
 from ..mrt_core.errors import MRTError
 from ..mrt_core.geometry import Size
-from ..mrt_core.layouts.boxes import layout_from_any
-from ..mrt_core.layouts.documents import decode_json, parse_layout
+from ..mrt_core.layouts.boxes import BoxLayout, is_document, read_layout
+from ..mrt_core.layouts.documents import parse_layout
 from ..mrt_core.layouts.drawing import draw_layout
 from ..mrt_core.layouts.layout import Layout
+from ..mrt_core.layouts.readings import AUTO, BOXES_AS
+from ..mrt_core.layouts.texts import Text, inner_layout, read_text
 from ..mrt_core.tasks.slots import layered_prompt
 from .convert import LayoutType, image_to_pixels, pixels_to_image
-
-DOCUMENT_KEYS = ("frame", "layers", "caption", "background")
 
 SAMPLE = json.dumps(
     {
@@ -68,11 +68,19 @@ class LayoutBuilder(io.ComfyNode):
                     "boxes",
                     [io.BoundingBox, io.Array, io.String],
                     optional=True,
-                    tooltip="Boxes that take the place of the JSON's layers: bounding boxes in px, elements on a 0-1000 "
-                    "grid, or either as JSON text.",
+                    tooltip="Boxes that take the place of the JSON's layers: those of another node, or the answer of a language "
+                    "model or a detector as text.",
                 ),
                 io.Image.Input(
                     "image", optional=True, tooltip="A picture to draw the preview on, such as the one to take apart."
+                ),
+                io.Combo.Input(
+                    "boxes_as",
+                    options=list(BOXES_AS),
+                    default=AUTO,
+                    optional=True,
+                    tooltip="How the boxes' numbers are to be read: their order, then px, 1 (shares), 100 (percent) or 1000. "
+                    "auto goes by keys and values and says below the node what it chose.",
                 ),
             ],
             outputs=[
@@ -86,32 +94,37 @@ class LayoutBuilder(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, width: int, height: int, layout_json: str, boxes=None, image=None) -> io.NodeOutput:
+    def execute(cls, width: int, height: int, layout_json: str, boxes=None, image=None, boxes_as=AUTO) -> io.NodeOutput:
         backdrop = None if image is None else image_to_pixels(image[:1], "image")
-        built = build_layout(layout_json, width, height, boxes, None if backdrop is None else backdrop.shape[1::-1])
+        size = None if backdrop is None else backdrop.shape[1::-1]
+        built, notes = build_layout(layout_json, width, height, boxes, size, boxes_as)
         picture = draw_layout(built, backdrop=None if backdrop is None else Image.fromarray(backdrop).convert("RGB"))
-        return io.NodeOutput(built, pixels_to_image(np.asarray(picture)), layered_prompt(built))
+        text = UI.PreviewText("\n".join(notes)) if notes else None
+        return io.NodeOutput(built, pixels_to_image(np.asarray(picture)), layered_prompt(built), ui=text)
 
 
-def build_layout(text: str, width: int, height: int, boxes=None, image_size=None) -> Layout:
-    """The layout of the node's inputs; raises MRTError for sizes that disagree and for what `parse_layout` refuses."""
-    document = decode_json(text) if text.strip() else {}
-    if not _is_document(document):  # boxes or elements, written into the layout's text
+def build_layout(text: str, width: int, height: int, boxes=None, image_size=None, boxes_as=AUTO) -> BoxLayout:
+    """The layout of the node's inputs with the notes on how boxes were read; raises MRTError for sizes that disagree and
+    for what `read_layout` refuses."""
+    document, notes = read_text(text) if text.strip() else Text({}, ())
+    document = inner_layout(document) or document
+    if not _is_layout(document):  # boxes, written into the layout's text
         document, boxes = {}, document if boxes is None else boxes
-    boxes = decode_json(boxes) if isinstance(boxes, str) else boxes
-    if boxes is not None and _is_document(boxes):  # a whole layout, from another node
+    boxes, more = read_text(boxes) if isinstance(boxes, str) else Text(boxes, ())
+    if boxes is not None and _is_layout(boxes):  # a whole layout, from another node
         document, boxes = boxes, None
     document = {"layers": [], **document, "frame": _choose_frame(width, height, document.get("frame"), image_size)}
     if boxes is None:
-        return parse_layout(document)
+        built, said = read_layout(document, boxes_as=boxes_as)
+        return BoxLayout(built, (*notes, *more, *said))
     whole = parse_layout({**document, "layers": []})
-    placed = layout_from_any(boxes, whole.frame)
-    return Layout(whole.frame, placed.regions, whole.caption, whole.background)
+    placed, said = read_layout(boxes, whole.frame, boxes_as)
+    return BoxLayout(Layout(whole.frame, placed.regions, whole.caption, whole.background), (*notes, *more, *said))
 
 
-def _is_document(value) -> bool:
-    """Whether a JSON value is a layout and not boxes; an empty object is a layout without layers."""
-    return isinstance(value, dict) and (not value or not value.keys().isdisjoint(DOCUMENT_KEYS))
+def _is_layout(value) -> bool:
+    """Whether a JSON value is a layout and not boxes; an object of nothing but words for the whole is one without layers."""
+    return is_document(value) or (isinstance(value, dict) and value.keys() <= {"caption", "background"})
 
 
 def _choose_frame(width: int, height: int, stated, image_size: tuple[int, int] | None) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """What the commands share: sampling options, loading a pipeline, progress, reading images."""
 
 import argparse
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -14,12 +15,18 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from ..errors import MRTError
-from ..layouts.layout import MAX_FRAME_SIDE, MIN_FRAME_SIDE
+from ..geometry import Size
+from ..layouts.boxes import read_layout
+from ..layouts.documents import read_json_file
+from ..layouts.layout import MAX_FRAME_SIDE, MIN_FRAME_SIDE, Layout
+from ..layouts.readings import AUTO, BOXES_AS
 from ..lora.apply import apply_loras, student_info
 from ..lora.file import read_lora
 from ..models.modes import REGION_MODES
 from ..offload.plan import read_size
 from ..pipeline import Pipeline, SamplingOptions
+
+log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -69,6 +76,25 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=int, metavar="PX", help="sample at about PX x PX px, such as 640 or 1024 for Qwen-Image-Layered"
     )
+
+
+def add_layout_options(parser: argparse.ArgumentParser) -> None:
+    """--boxes-as: how the numbers of boxes are read that say it neither by their keys nor by their values."""
+    parser.add_argument(
+        "--boxes-as",
+        choices=BOXES_AS,
+        default=AUTO,
+        metavar="READING",
+        help=f"how boxes are written: {', '.join(BOXES_AS)}; default: by their keys and values, and what was chosen is said",
+    )
+
+
+def read_layout_file(path: str, frame: Size | None, boxes_as: str) -> Layout:
+    """A layout document, or boxes in any dialect over a frame of size `frame`; what was chosen or left out is logged."""
+    layout, notes = read_layout(read_json_file(path), frame, boxes_as)
+    for note in notes:
+        log.warning("%s: %s", path, note)
+    return layout
 
 
 def load_pipeline(options: argparse.Namespace) -> Pipeline:

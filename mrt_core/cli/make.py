@@ -9,26 +9,38 @@ from pathlib import Path
 from ..documents import check_destination, load, save
 from ..errors import MRTError
 from ..geometry import Box, Size
-from ..layouts.boxes import layout_from_any
-from ..layouts.documents import decode_json, load_layout, read_json_file
-from ..layouts.layout import Layout, Region, full_frame_layout
+from ..layouts.layout import Region, full_frame_layout
 from ..pipeline import Pipeline, SamplingOptions
 from ..stacks.layers import LayerStack
 from ..stacks.subdivision import find_layer, replace_layer
 from ..tasks.request import with_background
 from ..tasks.scaling import resize
 from ..unmixing.refinement import SLACK
-from .common import add_model_options, add_sampling_options, load_pipeline, progress_bar, read_image, sampling_options
+from .common import (
+    add_layout_options,
+    add_model_options,
+    add_sampling_options,
+    load_pipeline,
+    progress_bar,
+    read_image,
+    read_layout_file,
+    sampling_options,
+)
 
 
 def add_commands(commands) -> None:
     """Register the four commands."""
     text = _command(commands, "text", run_text, "text to layers: make every layer of a layout")
-    text.add_argument("layout", help="a layout, JSON (docs/layout.md)")
+    text.add_argument("layout", help="a layout, or boxes in any of the forms of docs/layout.md")
+    text.add_argument(
+        "--frame", nargs=2, type=int, metavar=("W", "H"), help="the frame in px, where the layout has none"
+    )
+    add_layout_options(text)
     image = _command(commands, "image", run_image, "image to layers: take an image apart into the layers of a layout")
     image.add_argument("image", help="an image of the frame's size, or with --layer a layered document")
-    image.add_argument("layout", nargs="?", help="a layout, or a JSON list of boxes in the image; without one, --layers as "
+    image.add_argument("layout", nargs="?", help="a layout, or boxes in the image (docs/layout.md); without one, --layers as "
                        "large as the image")  # fmt: skip
+    add_layout_options(image)
     image.add_argument("--layers", type=int, default=4, help="how many layers to make without a layout, the background "
                        "among them, default: %(default)s")  # fmt: skip
     image.add_argument("--layer", metavar="NAME", help="take this layer of a document apart; the result is the document with "
@@ -90,7 +102,7 @@ def _make(
 
 
 def run_text(options: argparse.Namespace) -> None:
-    layout = load_layout(options.layout)
+    layout = read_layout_file(options.layout, options.frame and Size(*options.frame), options.boxes_as)
     _make(options, "text to layers", lambda pipeline, s: pipeline.text_to_layers(layout, options.prompt, s))
 
 
@@ -105,7 +117,8 @@ def run_image(options: argparse.Namespace) -> None:
     document = load(options.image) if options.layer else None
     image = find_layer(document, options.layer).pixels if document else read_image(options.image)
     frame = Size(image.shape[1], image.shape[0])
-    layout = read_boxes(options.layout, frame) if options.layout else full_frame_layout(frame, options.layers)
+    boxes = options.layout and read_layout_file(options.layout, frame, options.boxes_as)
+    layout = boxes or full_frame_layout(frame, options.layers)
 
     def task(pipeline: Pipeline, sampling: SamplingOptions) -> list[LayerStack]:
         sampling = replace(sampling, match_image=options.match_image, box_slack=options.box_slack)
@@ -113,11 +126,6 @@ def run_image(options: argparse.Namespace) -> None:
         return [replace_layer(document, options.layer, stack) for stack in stacks] if document else stacks
 
     _make(options, "image to layers", task)
-
-
-def read_boxes(path: str, frame: Size) -> Layout:
-    """A layout document, or boxes or elements over an image of size `frame`."""
-    return layout_from_any(decode_json(read_json_file(path)), frame)
 
 
 def run_add(options: argparse.Namespace) -> None:

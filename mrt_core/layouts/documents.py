@@ -8,7 +8,6 @@ from typing import Any
 from ..errors import MRTError
 from ..geometry import Box, Size, frame_box
 from .fields import (
-    describe_key,
     read_box,
     read_caption,
     read_frame,
@@ -18,10 +17,10 @@ from .fields import (
     read_whole_number,
 )
 from .layout import BACKGROUND_NAME, Layout, Region, name_unnamed
+from .lenient import MAX_INTEGER_DIGITS, TOO_DEEP, key_twice
 
 MAX_Z = 1_000_000
 MAX_FILE_BYTES = 8 * 2**20  # more than fifty captions of the greatest length fill, however they are escaped
-MAX_INTEGER_DIGITS = 18  # longer ones are read as floats: Python refuses to convert thousands of digits
 
 
 def parse_layout(document: str | dict) -> Layout:
@@ -94,7 +93,7 @@ def decode_json(text: str) -> Any:
             f"the text is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); correct it there."
         ) from error
     except RecursionError as error:
-        raise MRTError("the text is nested too deeply, but a layout has four levels; remove the nesting.") from error
+        raise MRTError(TOO_DEEP) from error
 
 
 def _read_region(value: dict, where: str, box: Box) -> Region:
@@ -126,9 +125,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict:
     result: dict[str, Any] = {}
     for key, value in pairs:
         if key in result:
-            raise MRTError(
-                f"the key {describe_key(key)} stands twice in one object, but only one can count; remove the other."
-            )
+            raise MRTError(key_twice(key))
         result[key] = value
     return result
 

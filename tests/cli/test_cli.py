@@ -117,6 +117,20 @@ def test_layout_is_listed_and_drawn(folder, capsys):
     assert Path("picture.png").read_bytes() == before
 
 
+def test_layout_takes_boxes_of_any_dialect(folder, capsys, caplog):
+    Path("answer.txt").write_text('Here:\n```json\n[{"bbox": [10, 20, 40, 44], "label": "cat"}]\n```', encoding="utf-8")
+    status, out, _ = run(capsys, "layout answer.txt --frame 64 48")
+    assert status == 0 and out.splitlines()[0::2] == [
+        "frame 64 x 48 px, canvas 64 x 48 px",
+        "  1  cat  30 x 24 px at (10, 20)  cat",
+    ]
+    assert "answer.txt: 1 box with " in caplog.text and "read as x1, y1, x2, y2 in px" in caplog.text
+    status, out, _ = run(capsys, "layout answer.txt --image image.png --boxes-as yxyx-px -o over.png")
+    assert status == 0 and "  1  cat  24 x 30 px at (20, 10)  cat" in out
+    status, _, err = run(capsys, "layout answer.txt")
+    assert status == 1 and "--frame" in err and "--image" in err
+
+
 def test_inspect(folder, capsys):
     status, out, err = run(capsys, "inspect tiny.safetensors")
     assert (status, err) == (0, "")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mrt_core.errors import MRTError
 from mrt_core.geometry import Box, Size
-from mrt_core.layouts.boxes import layout_from_any
+from mrt_core.layouts.boxes import read_layout
 from mrt_core.layouts.documents import layout_to_json, load_layout, parse_layout
 from mrt_core.layouts.layout import Layout, Region
 
@@ -157,7 +157,7 @@ def test_the_longest_layout_fits_into_a_file(tmp_path):
 def test_every_example_of_the_help_page_is_read():
     page = (ROOT / "docs/layout.md").read_text(encoding="utf-8")
     examples = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
-    layouts = [layout_from_any(text, Size(800, 600)) for text in examples]
+    layouts = [read_layout(text, Size(800, 600)).layout for text in examples]
     assert [[region.name for region in parsed.regions] for parsed in layouts] == [
         ["Sun", "Headline"],
         [],
