@@ -35,7 +35,7 @@ HIDDEN, SEEN = 0.3, 0.7
 OPAQUE, TRANSPARENT = 0.98, 0.02  # alphas outside these are not an outline's
 MARGIN = max(REACH, TRUST_REACH)  # rows around a band that its labels and its trust depend on
 STEPS = 5  # of Gauss-Newton; three leave random full-frame layers up to 0.065 off the image
-SETTLING = 2  # such steps of colours alone, at the end
+SETTLING = 3  # such steps at the end, on outlines alone, before a last one of colours alone
 BACKGROUND_WEIGHT = 1 / 16  # a background goes on beside its layers and is the most certain
 DAMPING = 1e-3  # of squared values in 0..1
 SURE_ALPHA = 0.25  # from here on, a pixel's own colour is its layer's
@@ -102,14 +102,16 @@ def _segmented(stack: LayerStack, boxed: LayerStack, target: Tensor) -> LayerSta
 
 
 def _settled(stack: LayerStack, target: Tensor) -> LayerStack:
-    """The stack with its colours changed as little as shows `target` (H, W, 4), premultiplied; alphas stay."""
+    """The stack with its colours, and alphas on outlines, changed as little as shows `target` (H, W, 4), premultiplied."""
     width = target.shape[1]
     pixels = [layer.pixels.copy() for layer in stack.layers]
     filled = [_opaque(layer.pixels) for layer in stack.layers]
     for top, bottom in _bands(stack):
         planes = _planes(stack, filled, Box(0, top, width, bottom - top))
+        weight = torch.ones(len(pixels), 1, 1)
         for _ in range(SETTLING):
-            _step(planes, target[top:bottom], torch.ones(len(pixels), 1, 1), torch.zeros_like(planes.alpha))
+            _step(planes, target[top:bottom], weight, planes.inside * _outline(planes.alpha))
+        _step(planes, target[top:bottom], weight, torch.zeros_like(planes.alpha))
         refined = torch.cat([planes.color, planes.alpha[..., None]], -1)
         for layer, own, shown in zip(stack.layers, pixels, refined, strict=True):
             _write_back(layer, own, shown, Box(0, top, width, bottom - top))
@@ -255,11 +257,16 @@ def _take_apart(planes: _Planes, target: Tensor, colors: ColorModel, likely: Ten
     trust = _trust(planes, target)
     shares = segment(colors, target.permute(2, 0, 1), _prior(planes) * likely) * target[..., 3]
     planes.alpha += (1 - trust) * (_alphas(shares, planes) - planes.alpha)
-    outline = (planes.alpha > TRANSPARENT) & (planes.alpha < OPAQUE)
+    outline = _outline(planes.alpha)
     weight = torch.ones(len(shares), 1, 1)
     weight[0] = BACKGROUND_WEIGHT
     for _ in range(STEPS):
         _step(planes, target, weight, weight * planes.inside * torch.where(outline, 1.0, trust))
+
+
+def _outline(alpha: Tensor) -> Tensor:
+    """Where alphas are neither those of nothing nor of everything."""
+    return (alpha > TRANSPARENT) & (alpha < OPAQUE)
 
 
 def _alphas(shares: Tensor, planes: _Planes) -> Tensor:
