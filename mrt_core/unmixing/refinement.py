@@ -10,6 +10,8 @@ pixel to the image's. Inside a layer that is seen alone only its colours change;
 solved for alpha.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,6 +37,7 @@ HIDDEN, SEEN = 0.3, 0.7
 OPAQUE, TRANSPARENT = 0.98, 0.02  # alphas outside these are not an outline's
 MARGIN = max(REACH, TRUST_REACH)  # rows around a band that its labels and its trust depend on
 STEPS = 5  # of Gauss-Newton; three leave random full-frame layers up to 0.065 off the image
+HALF_LEVEL = 0.5 / 255  # a pixel that is off by no more shows the image
 SETTLING = 3  # such steps at the end, on outlines alone, before a last one of colours alone
 BACKGROUND_WEIGHT = 1 / 16  # a background goes on beside its layers and is the most certain
 DAMPING = 1e-3  # of squared values in 0..1
@@ -109,13 +112,31 @@ def _settled(stack: LayerStack, target: Tensor) -> LayerStack:
     for top, bottom in _bands(stack):
         planes = _planes(stack, filled, Box(0, top, width, bottom - top))
         weight = torch.ones(len(pixels), 1, 1)
-        for _ in range(SETTLING):
-            _step(planes, target[top:bottom], weight, planes.inside * _outline(planes.alpha))
-        _step(planes, target[top:bottom], weight, torch.zeros_like(planes.alpha))
+        with _wrong_pixels(planes, target[top:bottom]) as (part, shown, _):
+            for _ in range(SETTLING):
+                _step(part, shown, weight, part.inside * _outline(part.alpha))
+            _step(part, shown, weight, torch.zeros_like(part.alpha))
         refined = torch.cat([planes.color, planes.alpha[..., None]], -1)
         for layer, own, shown in zip(stack.layers, pixels, refined, strict=True):
             _write_back(layer, own, shown, Box(0, top, width, bottom - top))
     return _with_pixels(stack, pixels)
+
+
+@contextmanager
+def _wrong_pixels(planes: _Planes, target: Tensor) -> Iterator[tuple[_Planes, Tensor, Tensor]]:
+    """The P pixels at which the flattened layers do not show `target` (H, W, 4), to be changed: their planes (K, 1, P), what
+    they are to show (1, P, 4), and which they are (H, W)."""
+    wrong = (_flatten(_solid(planes.color), planes.alpha)[1] - target).abs().amax(-1) > HALF_LEVEL  # (H, W)
+    part = _Planes(*(plane[:, wrong][:, None] for plane in (planes.color, planes.alpha, planes.inside)))
+    yield part, target[wrong][None], wrong
+    planes.color[:, wrong], planes.alpha[:, wrong] = part.color[:, 0], part.alpha[:, 0]
+
+
+def _show_alone(planes: _Planes, target: Tensor) -> None:
+    """Give layers the colours of `target` (H, W, 4) where they are seen alone."""
+    share, layer = (planes.alpha * _let_through(planes.alpha)).max(0)  # (H, W)
+    alone = (share > OPAQUE) & (target[..., 3] > OPAQUE)
+    planes.color[layer[alone], *alone.nonzero(as_tuple=True)] = target[alone][:, :3]
 
 
 def _bands(stack: LayerStack) -> list[tuple[int, int]]:
@@ -257,11 +278,13 @@ def _take_apart(planes: _Planes, target: Tensor, colors: ColorModel, likely: Ten
     trust = _trust(planes, target)
     shares = segment(colors, target.permute(2, 0, 1), _prior(planes) * likely) * target[..., 3]
     planes.alpha += (1 - trust) * (_alphas(shares, planes) - planes.alpha)
-    outline = _outline(planes.alpha)
+    _show_alone(planes, target)
     weight = torch.ones(len(shares), 1, 1)
     weight[0] = BACKGROUND_WEIGHT
-    for _ in range(STEPS):
-        _step(planes, target, weight, weight * planes.inside * torch.where(outline, 1.0, trust))
+    with _wrong_pixels(planes, target) as (part, shown, wrong):
+        free = torch.where(_outline(part.alpha), 1.0, trust[wrong])  # (K, 1, P)
+        for _ in range(STEPS):
+            _step(part, shown, weight, weight * part.inside * free)
 
 
 def _outline(alpha: Tensor) -> Tensor:
