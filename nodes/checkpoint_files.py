@@ -4,12 +4,13 @@ from pathlib import Path
 
 import folder_paths
 
-from ..mrt_core.checkpoints.bundled import STUDENT, TEACHER, bundled_checkpoint, has_bundled
+from ..mrt_core.checkpoints.bundled import STUDENT, TEACHER, bundled_checkpoint
 from ..mrt_core.errors import MRTError
 from ..mrt_core.weights.folders import INDEX_SUFFIX, PIPELINE_FILE, SHARD
 
 BUNDLED = "mrt-tiny (bundled)"
-BUNDLED_NAMES = {BUNDLED: TEACHER, "mrt-tiny student, 8 steps (bundled)": STUDENT}  # the second not with every version
+BUNDLED_NAMES = {BUNDLED: TEACHER, "mrt-tiny student, 4 steps (bundled)": STUDENT}
+EARLIER_NAMES = {"mrt-tiny student, 8 steps (bundled)": STUDENT}  # of saved workflows
 DIFFUSION_MODELS = (
     "mrt_diffusion_models"  # ComfyUI's own folder under a name of ours, to find more kinds of files there
 )
@@ -32,8 +33,7 @@ def register_folder() -> None:
 def checkpoint_names() -> list[str]:
     """The bundled checkpoints, then what `models/mrt` and `models/diffusion_models` hold: files, indices and folders."""
     names = [name for kind in FOLDERS for name in folder_paths.get_filename_list(kind)]
-    bundled = [name for name, checkpoint in BUNDLED_NAMES.items() if has_bundled(checkpoint)]
-    return [*bundled, *dict.fromkeys(name for name in names if _is_checkpoint(name))]
+    return [*BUNDLED_NAMES, *dict.fromkeys(name for name in names if _is_checkpoint(name))]
 
 
 def _is_checkpoint(name: str) -> bool:
@@ -46,8 +46,9 @@ def _is_checkpoint(name: str) -> bool:
 
 def checkpoint_path(name: str) -> Path:
     """The file behind a name of `checkpoint_names`; raises MRTError when there is none."""
-    if name in BUNDLED_NAMES:
-        return bundled_checkpoint(BUNDLED_NAMES[name])
+    bundled = BUNDLED_NAMES | EARLIER_NAMES
+    if name in bundled:
+        return bundled_checkpoint(bundled[name])
     for kind in FOLDERS:
         if name in folder_paths.get_filename_list(kind):
             return Path(folder_paths.get_full_path_or_raise(kind, name))

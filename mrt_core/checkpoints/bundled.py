@@ -5,32 +5,18 @@ from pathlib import Path
 from ..errors import MRTError
 
 TEACHER = "mrt-tiny"
-STUDENT = "mrt-tiny-student"  # of few steps, without guidance
-
-
-def has_bundled(name: str) -> bool:
-    """Whether a checkpoint comes with this version."""
-    return _path(name).is_file()
+STUDENT = "mrt-tiny-student"  # of 4 or 8 steps, without guidance
 
 
 def bundled_checkpoint(name: str = TEACHER) -> Path:
     """The path of a checkpoint that comes with this package; raises MRTError when it is not installed."""
-    path = _path(name)
-    if name == STUDENT and not path.is_file():
-        raise MRTError(
-            f"there is no {STUDENT} with this version: the student of the new {TEACHER} is still in training; use {TEACHER}, "
-            "which needs 8 steps too"
-        )
+    path = Path(__file__).parents[1] / "data" / f"{name}.safetensors"
     if not path.is_file():
         raise MRTError(
             f"the bundled checkpoint {path} is missing; install this package again with its data files, or give the path "
             "of another checkpoint"
         )
     return path
-
-
-def _path(name: str) -> Path:
-    return Path(__file__).parents[1] / "data" / f"{name}.safetensors"
 
 
 def find_checkpoint(given: str | Path | None) -> Path:

@@ -14,6 +14,8 @@ from mrt_core.checkpoints.bundled import bundled_checkpoint, find_checkpoint
 from mrt_core.checkpoints.checkpoint import (
     Checkpoint,
     CheckpointInfo,
+    Family,
+    Sampling,
     inspect_checkpoint,
     load_checkpoint,
     save_checkpoint,
@@ -294,7 +296,14 @@ def test_bundled_checkpoints_are_found_by_name_behind_files_of_that_name(tmp_pat
     monkeypatch.chdir(tmp_path)
     assert find_checkpoint(None) == find_checkpoint("mrt-tiny") == bundled_checkpoint()
     assert find_checkpoint("other.safetensors") == Path("other.safetensors")
-    with pytest.raises(MRTError, match="no mrt-tiny-student with this version.*use mrt-tiny"):
-        find_checkpoint("mrt-tiny-student")
+    assert find_checkpoint("mrt-tiny-student") == bundled_checkpoint("mrt-tiny-student")
     Path("mrt-tiny-student").mkdir()
     assert find_checkpoint("mrt-tiny-student") == Path("mrt-tiny-student")
+
+
+def test_the_bundled_student_is_sampled_in_4_steps_without_guidance():
+    report = inspect_checkpoint(find_checkpoint("mrt-tiny-student"))
+    assert (report.family, report.differences) == (Family.STUDENT, "")
+    assert report.info.sampling == Sampling(steps=4, cfg=1.0, shift=3.0, solver="renoise")
+    teacher = inspect_checkpoint(find_checkpoint("mrt-tiny"))
+    assert teacher.family is Family.TEACHER and teacher.info.transformer == report.info.transformer

@@ -131,10 +131,25 @@ def test_ksampler_takes_the_place_of_the_sampler(client):
         assert abs(a.astype(int) - b).max() <= 1
 
 
-def test_a_student_that_is_not_there_says_so(client):
+@pytest.mark.parametrize("name", ["mrt-tiny student, 4 steps (bundled)", "mrt-tiny student, 8 steps (bundled)"])
+def test_the_bundled_student_takes_4_steps(client, name):
+    """By its name, and by the one that it had in earlier versions."""
     prompt = with_seed(workflow("text_to_layers"), 5)
-    prompt["1"]["inputs"]["model_name"] = "mrt-tiny student, 8 steps (bundled)"
-    with pytest.raises(RequestRefusedError, match="there is no mrt-tiny-student with this version"):
+    of_teacher = previews(client, client.run(prompt), prompt)
+    prompt["1"]["inputs"]["model_name"] = name
+    entry, messages = client.watch(prompt)
+    steps = [m.data["value"] for m in messages if m.type == "progress" and m.data["max"] == 4]
+    assert steps == [1, 2, 3, 4]
+    assert [layer.name for layer in document(client, entry, prompt)] == DOCUMENTS["text_to_layers"]
+    of_student = previews(client, entry, prompt)
+    assert of_student[0].shape == of_teacher[0].shape
+    assert not np.array_equal(of_student[0], of_teacher[0])
+
+
+def test_a_model_that_is_not_there_says_so(client):
+    prompt = with_seed(workflow("text_to_layers"), 5)
+    prompt["1"]["inputs"]["model_name"] = "nothing.safetensors"
+    with pytest.raises(RequestRefusedError, match="is in neither models/mrt nor models/diffusion_models"):
         client.run(prompt)
 
 
