@@ -20,7 +20,7 @@ from ..geometry import Size
 from ..stacks.layers import Group, Layer, LayerStack
 from .budget import PixelBudget
 from .metadata import to_json
-from .png_zip import ZIP_DATE, decode_png, encode_png, open_zip, read_member, zip_budget
+from .png_zip import ZIP_DATE, decode_layer, encode_png, open_zip, read_member, zip_budget
 from .wording import reason, shown
 
 MANIFEST = "manifest.json"
@@ -129,15 +129,16 @@ def _read_document(read: ReadFile, where: str, budget: PixelBudget) -> LayerStac
                 f"{VERSION}."
             )
         frame = Size(int(manifest["frame"]["width"]), int(manifest["frame"]["height"]))
-        layers = tuple(_read_node(item, read, budget) for item in manifest["layers"])
-        return LayerStack(frame, layers, dict(manifest.get("metadata") or {}))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        remarks: list[str] = []
+        layers = tuple(_read_node(item, read, budget, remarks) for item in manifest["layers"])
+        return LayerStack(frame, layers, dict(manifest.get("metadata") or {}), tuple(remarks))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, MRTError):
             raise
         raise MRTError(f'The manifest of "{where}" is damaged ({reason(error)}); save the document again.') from error
 
 
-def _read_node(item: dict[str, Any], read: ReadFile, budget: PixelBudget) -> Layer | Group:
+def _read_node(item: dict[str, Any], read: ReadFile, budget: PixelBudget, remarks: list[str]) -> Layer | Group:
     shared = {
         "name": str(item["name"]),
         "opacity": float(item["opacity"]),
@@ -145,12 +146,14 @@ def _read_node(item: dict[str, Any], read: ReadFile, budget: PixelBudget) -> Lay
         "visible": bool(item["visible"]),
     }
     if "layers" in item:
-        inside = tuple(_read_node(child, read, budget) for child in item["layers"])
+        inside = tuple(_read_node(child, read, budget, remarks) for child in item["layers"])
         return Group(inside, closed=bool(item["closed"]), **shared)
     if item["file"] is None:  # a layer without area, which PNG cannot hold
         pixels = np.zeros((0, int(item["width"]), 4) if item["height"] == 0 else (int(item["height"]), 0, 4), np.uint8)
     else:
-        pixels = decode_png(read(_plain_name(item["file"])), item["name"], budget)
+        picture = decode_layer(read(_plain_name(item["file"])), item["name"], budget)
+        pixels = picture.pixels
+        remarks.extend(f'Layer "{item["name"]}": {remark}.' for remark in picture.remarks)
     return Layer(pixels, int(item["x"]), int(item["y"]), caption=str(item["caption"]), **shared)
 
 

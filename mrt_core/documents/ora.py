@@ -19,7 +19,7 @@ from ..geometry import Size
 from ..stacks.layers import PASS_THROUGH, Group, Layer, LayerStack, check_blend_modes, composite
 from .budget import PixelBudget
 from .metadata import to_json, xml_text
-from .png_zip import ZIP_DATE, decode_png, encode_png, open_zip, read_member, zip_budget
+from .png_zip import ZIP_DATE, decode_layer, encode_png, open_zip, read_member, zip_budget
 from .wording import reason
 
 _MIMETYPE = "image/openraster"
@@ -189,7 +189,7 @@ class _Reading:
             return Group(
                 inside, blend_mode=PASS_THROUGH if through else mode, closed=bool(self._extra("closed")), **shared
             )
-        pixels = decode_png(read_member(self.archive, element.get("src", "")), name, self.budget)
+        pixels = decode_layer(read_member(self.archive, element.get("src", "")), name, self.budget).pixels
         x, y = int(element.get("x", "0")), int(element.get("y", "0"))
         return Layer(pixels, x, y, caption=str(self._extra("caption") or ""), blend_mode=mode, **shared)
 

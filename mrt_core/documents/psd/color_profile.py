@@ -1,11 +1,12 @@
 """Colour of other documents to 8-bit sRGB, and the sRGB profile that ours carry."""
 
-import io
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageCms
 from psd_tools.constants import ColorMode
+
+from .. import icc
 
 _CREATION_DATE = slice(24, 36)  # ICC.1, profile header: date and time of creation
 _FIXED_DATE = bytes.fromhex("07d000010001000000000000")  # 2000-01-01, so that equal documents are equal bytes
@@ -20,16 +21,17 @@ def srgb_profile() -> bytes:
     return bytes(profile)
 
 
-@lru_cache(maxsize=1)  # a damaged profile can take 0.2 s to look at, and is looked at for every layer
 def is_srgb(profile: bytes | None) -> bool:
-    """Whether colours with this ICC profile are sRGB as they are: no profile, ours, or one that calls itself so."""
-    if not profile or profile == srgb_profile():
-        return True
-    try:
-        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).lower()
-    except (ImageCms.PyCMSError, OSError):
-        return False
-    return "srgb" in name and "linear" not in name
+    """Whether RGB colours with this ICC profile are sRGB as they are: without one, or with one that changes nothing."""
+    return icc.conversion(profile, "RGB").transform is None
+
+
+def profile_remark(mode: ColorMode, profile: bytes | None) -> str:
+    """What is not exact about the colours of a document in `mode`, or ""."""
+    name = "LAB" if mode == ColorMode.LAB else "CMYK" if mode == ColorMode.CMYK else "RGB"
+    if name == "RGB" and mode not in (ColorMode.RGB, ColorMode.INDEXED):
+        name = "L"
+    return icc.conversion(profile, name).remark
 
 
 def to_srgb(color: np.ndarray, mode: ColorMode, linear: bool, profile: bytes | None) -> np.ndarray:
@@ -44,32 +46,16 @@ def to_srgb(color: np.ndarray, mode: ColorMode, linear: bool, profile: bytes | N
         Image.fromarray(np.ascontiguousarray(levels[..., i])) for i in range(min(levels.shape[2], _PLANES.get(mode, 1)))
     ]
     if mode == ColorMode.LAB and len(planes) == 3:
-        return _transform(Image.merge("LAB", planes), None)
+        return _converted(Image.merge("LAB", planes), None)
     if mode == ColorMode.CMYK and len(planes) == 4:
         inks = Image.merge("CMYK", [plane.point(lambda level: 255 - level) for plane in planes])  # 255 stores no ink
-        return _transform(inks, profile)
+        return _converted(inks, profile)
     image = Image.merge("RGB", planes) if len(planes) == 3 else planes[0]
-    return np.asarray(image.convert("RGB")) if linear or is_srgb(profile) else _transform(image, profile)
+    return _converted(image, None if linear else profile)
 
 
-def _transform(image: Image.Image, profile: bytes | None) -> np.ndarray:
-    transform = _transform_to_srgb(profile, image.mode)
-    return np.asarray(ImageCms.applyTransform(image, transform) if transform else image.convert("RGB"))
-
-
-@lru_cache(maxsize=1)
-def _transform_to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The conversion of images in `mode`; None without a profile, or with a broken one or one of another mode."""
-    try:
-        if mode == "LAB":
-            source = ImageCms.createProfile("LAB")
-        elif profile:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        else:
-            return None
-        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return None
+def _converted(image: Image.Image, profile: bytes | None) -> np.ndarray:
+    return np.asarray(icc.to_srgb(image, profile)[0])
 
 
 def _encode_gamma(color: np.ndarray) -> np.ndarray:

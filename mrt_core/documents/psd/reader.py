@@ -22,6 +22,7 @@ from ...stacks.layers import Layer, LayerStack
 from ..budget import PixelBudget
 from ..metadata import from_xmp
 from ..wording import reason
+from .color_profile import profile_remark
 from .nodes import Reading, read_nodes
 from .pixels import merged_pixels
 from .writer import DEFAULT_PPI
@@ -87,6 +88,9 @@ def _read_stack(document: PSDImage, budget: PixelBudget) -> LayerStack:
             f"The document is {document.color_mode.name} with {document.depth} bits per channel; its layers were "
             "converted to 8-bit sRGB."
         )
+    profile = document.image_resources.get_data(Resource.ICC_PROFILE)
+    if remark := profile_remark(document.color_mode, profile):
+        reading.warnings.append(f"The document: {remark}.")
     layers = read_nodes(document, reading, ())
     if not len(document):
         with reading.decoding("Background"):
