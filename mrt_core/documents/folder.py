@@ -18,8 +18,8 @@ from ..atomic import atomic_file, refuse_existing
 from ..errors import MRTError
 from ..geometry import Size
 from ..stacks.layers import Group, Layer, LayerStack
-from .budget import PixelBudget
-from .metadata import to_json
+from .budget import PixelBudget, check_frame
+from .metadata import parse_json, to_json
 from .png_zip import ZIP_DATE, decode_layer, encode_png, open_zip, read_member, zip_budget
 from .wording import reason, shown
 
@@ -122,13 +122,14 @@ def _file_name(index: int, layer: Layer) -> str:
 
 def _read_document(read: ReadFile, where: str, budget: PixelBudget) -> LayerStack:
     try:
-        manifest = json.loads(read(MANIFEST))
+        manifest = parse_json(read(MANIFEST))
         if manifest["format"] != FORMAT or manifest["version"] != VERSION:
             raise MRTError(
                 f'"{where}" is {shown(manifest["format"])} version {shown(manifest["version"])}; this reads "{FORMAT}" version '
                 f"{VERSION}."
             )
         frame = Size(int(manifest["frame"]["width"]), int(manifest["frame"]["height"]))
+        check_frame(frame, where)
         remarks: list[str] = []
         layers = tuple(_read_node(item, read, budget, remarks) for item in manifest["layers"])
         return LayerStack(frame, layers, dict(manifest.get("metadata") or {}), tuple(remarks))
@@ -139,9 +140,12 @@ def _read_document(read: ReadFile, where: str, budget: PixelBudget) -> LayerStac
 
 
 def _read_node(item: dict[str, Any], read: ReadFile, budget: PixelBudget, remarks: list[str]) -> Layer | Group:
+    opacity = min(max(float(item["opacity"]), 0.0), 1.0)
+    if opacity != item["opacity"]:
+        remarks.append(f'Layer "{item["name"]}": its opacity {shown(item["opacity"])} was taken for {opacity:g}.')
     shared = {
         "name": str(item["name"]),
-        "opacity": float(item["opacity"]),
+        "opacity": opacity,
         "blend_mode": str(item["blend_mode"]),
         "visible": bool(item["visible"]),
     }

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import MRTError
-from .budget import PixelBudget
+from .budget import BudgetError, PixelBudget
 from .pictures import Picture, decode_picture
 from .wording import reason, shown
 
@@ -45,7 +45,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """One file of an archive; raises MRTError when it is missing or damaged, or unpacks to far more than the archive."""
+    """One file of an archive; raises MRTError when it is missing or damaged, BudgetError where it unpacks to too much."""
     size = _size(archive)
     limit = _FREE_BYTES + _BYTES_PER_BYTE * size
     try:
@@ -58,7 +58,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
             f'Cannot read {shown(name)} in "{archive.filename}" ({reason(error)}); save the document again.'
         ) from error
     if len(data) > limit:
-        raise MRTError(
+        raise BudgetError(
             f'{shown(name)} in "{archive.filename}" unpacks to more than the {limit} bytes that are allowed for an archive '
             "of its size; save the document again."
         )

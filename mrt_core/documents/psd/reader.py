@@ -5,7 +5,6 @@ shapes, other colour modes) is rendered into the layer's pixels, with a warning 
 Source: Adobe file format, "Layer and Mask Information Section".
 """
 
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,8 +26,6 @@ from .nodes import Reading, read_nodes
 from .pixels import merged_pixels
 from .writer import DEFAULT_PPI
 
-log = logging.getLogger(__name__)
-
 _SIGNATURE = b"8BPS"
 # What psd-tools' compositor may allocate at once, for layers that have to be rendered.
 _FREE_BYTES, _BYTES_PER_BYTE = 2**28, 64
@@ -41,10 +38,7 @@ def load_psd(path: Path) -> LayerStack:
     """
     path = Path(path)
     with _opened(path) as (document, budget):
-        stack = _read_stack(document, budget)
-    for warning in stack.warnings:
-        log.warning("%s: %s", path.name, warning)
-    return stack
+        return _read_stack(document, budget)
 
 
 def load_psd_preview(path: Path) -> np.ndarray:
