@@ -39,19 +39,24 @@ def to_srgb(color: np.ndarray, mode: ColorMode, linear: bool, profile: bytes | N
 
     `linear`: the floats are linear light, as in 32-bit documents. A profile that does not fit the mode is not used.
     """
-    if linear:
-        color = _encode_gamma(color)
-    levels = np.rint(color.clip(0, 1) * 255).astype(np.uint8)
-    planes = [
-        Image.fromarray(np.ascontiguousarray(levels[..., i])) for i in range(min(levels.shape[2], _PLANES.get(mode, 1)))
-    ]
-    if mode == ColorMode.LAB and len(planes) == 3:
-        return _converted(Image.merge("LAB", planes), None)
-    if mode == ColorMode.CMYK and len(planes) == 4:
-        inks = Image.merge("CMYK", [plane.point(lambda level: 255 - level) for plane in planes])  # 255 stores no ink
+    planes = [to_levels(color[..., i], linear) for i in range(color.shape[2])]
+    return planes_to_srgb(planes, mode, None if linear else profile)
+
+
+def to_levels(values: np.ndarray, linear: bool) -> np.ndarray:
+    """Floats in 0..1 of any shape, linear light or not, as uint8 levels."""
+    return np.rint((_encode_gamma(values) if linear else values).clip(0, 1) * 255).astype(np.uint8)
+
+
+def planes_to_srgb(planes: list[np.ndarray], mode: ColorMode, profile: bytes | None) -> np.ndarray:
+    """Colour channels (height, width) uint8, as a PSD in `mode` stores them, to 8-bit sRGB (height, width, 3)."""
+    images = [Image.fromarray(np.ascontiguousarray(plane)) for plane in planes[: _PLANES.get(mode, 1)]]
+    if mode == ColorMode.LAB and len(images) == 3:
+        return _converted(Image.merge("LAB", images), None)
+    if mode == ColorMode.CMYK and len(images) == 4:
+        inks = Image.merge("CMYK", [image.point(lambda level: 255 - level) for image in images])  # 255 stores no ink
         return _converted(inks, profile)
-    image = Image.merge("RGB", planes) if len(planes) == 3 else planes[0]
-    return _converted(image, None if linear else profile)
+    return _converted(Image.merge("RGB", images) if len(images) == 3 else images[0], profile)
 
 
 def _converted(image: Image.Image, profile: bytes | None) -> np.ndarray:

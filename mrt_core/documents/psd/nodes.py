@@ -107,7 +107,7 @@ def _read_pixels(layer: PSDLayer, clipped: list[PSDLayer], reading: Reading) -> 
     if _must_be_rendered(layer, clipped):
         area = _drawn_area(layer)
         try:
-            pixels = rendered_pixels(layer, clipped, area, reading.budget)
+            pixels = rendered_pixels(layer, clipped, [], area, reading.budget)
         except ImportError as error:
             package = error.name or "psd-tools[composite]"
             reading.warn(layer.name, f'drawing it needs the package "{package}", so only its stored pixels were read')

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...geometry import Box, Size
-from ...stacks.layers import Group, Layer, LayerStack, composite_planes
+from ..geometry import Box, Size
+from ..stacks.layers import Group, Layer, LayerStack, composite_planes
 
 Nodes = tuple[Layer | Group, ...]
 Coverage = Callable[[Box], np.ndarray]  # of a box in whole px: floats (height, width) in 0..1
