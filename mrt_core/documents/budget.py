@@ -17,9 +17,9 @@ class BudgetError(MRTError):
 def check_frame(frame: Size, where: str) -> None:
     """Raise MRTError for a frame that no picture has."""
     if not (1 <= frame.width <= MAX_SIDE and 1 <= frame.height <= MAX_SIDE):
+        sides = f"{shown(frame.width)} x {shown(frame.height)} px"
         raise MRTError(
-            f'"{where}" says that it is {shown(frame.width)} x {shown(frame.height)} px, and a document has 1 to {MAX_SIDE} px a side; save it '
-            "again."
+            f'"{where}" says that it is {sides}, and a document has 1 to {MAX_SIDE} px a side; save it again.'
         )
 
 

@@ -16,11 +16,11 @@ from ...errors import MRTError
 from ...geometry import Size, union
 from ...stacks.layers import PASS_THROUGH, Group, Layer, LayerStack
 from ..budget import BudgetError, PixelBudget, check_frame
+from ..folding import covered_by, fold, uncovered_by
 from ..metadata import parse_json
 from ..png_zip import decode_layer, open_zip, read_member, zip_budget
 from ..wording import reason, shown
 from ..xml_tree import DoctypeError, parse_xml
-from ..folding import covered_by, fold, uncovered_by
 from .operators import ATOP, ERASE, KEEP, read_operator
 from .writer import JOB, MIMETYPE
 

@@ -16,7 +16,7 @@ _COLORS = {
 
 
 class AlphaChannels(NamedTuple):
-    """Whether the first extra channel is the transparency, and the names of those that are not."""
+    """Whether the first extra channel is the transparency, and the names of those that are not, where they have any."""
 
     transparency: bool
     selections: tuple[str, ...]
@@ -32,14 +32,13 @@ def alpha_channels(document: PSDImage) -> AlphaChannels:
     names = [str(name).rstrip("\0") for name in stored]
     identifiers = list(resources.get_data(Resource.ALPHA_IDENTIFIERS) or [])
     info = document._record.layer_and_mask_information.layer_info
-    if info is not None and info.layer_count:
-        transparency = info.layer_count < 0
+    if info is not None and info.layer_count < 0:
+        transparency = True
     elif identifiers:
         transparency = identifiers[0] == 0
-    else:  # a flat file that names its channels names them all; one that does not has transparency as a rule
+    else:  # who names the channels names them all; who does not has written the transparency and nothing else
         transparency = not names or names[0].lower() == _TRANSPARENCY
     first = int(transparency)
     if names and transparency and names[0].lower() != _TRANSPARENCY and len(names) < count:
         first = 0  # the transparency itself has no name here
-    selections = [*names[first:], *["unnamed"] * count][: count - int(transparency)]
-    return AlphaChannels(transparency, tuple(selections))
+    return AlphaChannels(transparency, tuple(names[first:][: count - int(transparency)]))

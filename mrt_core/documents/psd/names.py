@@ -82,5 +82,5 @@ def _likeness(text: str, encoding: str) -> float:
 
 def _written(data: bytes, before: str, after: str) -> float:
     """1, or less where a pair of bytes may as well be an accented letter and a plain one inside a word."""
-    inside = bytes(data[1:]).isalpha() and (before.isascii() and before.isalpha() or after.isascii() and after.isalpha())
-    return -0.5 if inside else 1.0
+    beside = any(character.isascii() and character.isalpha() for character in (before, after))
+    return -0.5 if beside and data[1:].isalpha() else 1.0
