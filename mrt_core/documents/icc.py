@@ -27,10 +27,15 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str
 
     An RGB profile also serves gray images. Without a profile L and RGB are taken for sRGB.
     """
-    if image.mode == "L" and profile and _space(profile) == "RGB":
-        image = image.convert("RGB")
-    transform, remark = conversion(profile, image.mode)
+    mode = fitting_mode(image.mode, profile)
+    transform, remark = conversion(profile, mode)
+    image = image if image.mode == mode else image.convert(mode)
     return (ImageCms.applyTransform(image, transform) if transform else image.convert("RGB")), remark
+
+
+def fitting_mode(mode: str, profile: bytes | None) -> str:
+    """The mode to convert images of `mode` from: RGB for gray ones with an RGB profile."""
+    return "RGB" if mode == "L" and profile and _space(profile) == "RGB" else mode
 
 
 @lru_cache(maxsize=8)  # a damaged profile can take 0.2 s to look at, and is looked at for every layer

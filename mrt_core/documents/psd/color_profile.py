@@ -28,10 +28,8 @@ def is_srgb(profile: bytes | None) -> bool:
 
 def profile_remark(mode: ColorMode, profile: bytes | None) -> str:
     """What is not exact about the colours of a document in `mode`, or ""."""
-    name = "LAB" if mode == ColorMode.LAB else "CMYK" if mode == ColorMode.CMYK else "RGB"
-    if name == "RGB" and mode not in (ColorMode.RGB, ColorMode.INDEXED):
-        name = "L"
-    return icc.conversion(profile, name).remark
+    names = {ColorMode.LAB: "LAB", ColorMode.CMYK: "CMYK", ColorMode.RGB: "RGB", ColorMode.INDEXED: "RGB"}
+    return icc.conversion(profile, icc.fitting_mode(names.get(mode, "L"), profile)).remark
 
 
 def to_srgb(color: np.ndarray, mode: ColorMode, linear: bool, profile: bytes | None) -> np.ndarray:

@@ -10,17 +10,19 @@ from psd_tools.api.layers import Group as PSDGroup
 from psd_tools.api.layers import Layer as PSDLayer
 from psd_tools.constants import Clipping, SectionDivider, Tag
 
+from ...errors import MRTError
 from ...geometry import Box
 from ...stacks.layers import PASS_THROUGH, Group, Layer, crop_to_content
 from ..folding import covered_by, fold
+from ..wording import reason
 from .fill import HARD_MIX, SPECIAL_MODES, can_hold_fill, with_fill
 from .losses import deed_without_pixels, warn_of_losses
 from .pixels import apply_mask, rendered_pixels, stored_pixels
-from .reading import Reading
+from .reading import Reading, is_over_budget
 from .values import BLEND_NAMES, NEAREST_MODES
 
 _RASTER_KINDS = ("pixel", "type", "smartobject")  # their stored pixels are what the layer shows
-_OVER_BUDGET = "configured budget"  # in psd-tools' words for a drawing that takes too much memory
+_DRAWN_BYTES = 48  # what drawing takes for a pixel, in psd-tools' floats
 
 
 def read_nodes(
@@ -47,7 +49,7 @@ def _read_run(
     shown = [other for other in clipped if other.visible]
     if _left_out(base, reading):
         return [node for other in clipped for node in _read_run(other, [], reading, masking)]
-    if not isinstance(base, PSDGroup) and not any(isinstance(other, PSDGroup) for other in shown):
+    if not any(isinstance(other, PSDGroup) for other in (base, *shown)) and _can_be_drawn(base):
         merged = [other for other in shown if isinstance(other, AdjustmentLayer) or not _left_out(other, reading)]
         hidden = [other for other in clipped if not other.visible]
         node = _read_node(base, merged, clipped, reading, masking)
@@ -59,6 +61,11 @@ def _read_run(
     names = ", ".join(f'"{other.name}"' for other in above)
     reading.warn(base.name, f"what is clipped to it was cut to its shape: {names}")
     return _clipped(node, above)
+
+
+def _can_be_drawn(layer: PSDLayer) -> bool:
+    """Whether psd-tools may take the memory to draw the layer and what is clipped to it."""
+    return layer.width * layer.height * _DRAWN_BYTES <= layer._psd.max_alloc_bytes
 
 
 def _clipped(base: Layer | Group, above: list[Layer | Group]) -> list[Layer | Group]:
@@ -185,12 +192,13 @@ def _read_pixels(
         except ImportError as error:
             package = error.name or "psd-tools[composite]"
             hindrance = f'drawing it needs the package "{package}"'
-        except ValueError as error:
-            if _OVER_BUDGET not in str(error):
-                raise
-            hindrance = f"drawing its {int(area.width)} x {int(area.height)} px takes too much memory"
+        except MRTError:
+            raise
+        except Exception as error:  # a description that psd-tools cannot follow makes it raise errors of many kinds
+            size = f"drawing its {int(area.width)} x {int(area.height)} px takes too much memory"
+            hindrance = size if is_over_budget(error) else f"it cannot be drawn ({reason(error)})"
         else:
-            if not layer.has_pixels() and layer.kind != "solidcolorfill":
+            if not layer.has_pixels() and (layer.kind != "solidcolorfill" or layer.has_vector_mask()):
                 reading.warn(layer.name, f"it is drawn from its description ({layer.kind}), which may not be exact")
             drawn = crop_to_content(Layer(pixels, int(area.x), int(area.y), layer.name))
             return (drawn.pixels, drawn.x, drawn.y) if drawn else empty

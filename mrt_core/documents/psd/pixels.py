@@ -97,11 +97,11 @@ def merged_pixels(document: PSDImage, budget: PixelBudget) -> np.ndarray:
     height, width, linear = document.height, document.width, document.depth == 32
     planes = document._record.image_data.get_data(document._record.header)
     if document.depth == 1:
-        color = document.numpy("color")
-        return _to_rgba(color, None, document)
+        rows = np.frombuffer(planes[0], np.uint8).reshape(height, -1)
+        planes = [255 * (1 - np.unpackbits(rows, axis=1, count=width))]  # a set bit is black
     count = _COLOR_CHANNELS.get(document.color_mode, 1)
     levels = [
-        _levels(plane, document.depth, linear and index < count).reshape(height, width)
+        _levels(plane, max(document.depth, 8), linear and index < count).reshape(height, width)
         for index, plane in enumerate(planes)
     ]
     pixels = np.full((height, width, 4), 255, np.uint8)

@@ -28,13 +28,13 @@ from .effects import complete_effects
 from .names import restore_names
 from .nodes import read_nodes
 from .pixels import merged_pixels
-from .reading import Reading
+from .reading import Reading, is_over_budget
 from .writer import DEFAULT_PPI
 
 _SIGNATURE = b"8BPS"
 _BAND_ROWS = 256  # rows composited at a time
 # What psd-tools' compositor may allocate at once, for layers that have to be rendered.
-_FREE_BYTES, _BYTES_PER_BYTE = 2**28, 64
+_FREE_BYTES, _BYTES_PER_BYTE = 2**29, 64
 
 
 def load_psd(path: Path) -> LayerStack:
@@ -94,6 +94,10 @@ def _opened(path: Path) -> Iterator[tuple[PSDImage, PixelBudget]]:
     except MRTError:
         raise
     except Exception as error:  # a damaged file makes the parser raise errors of many kinds
+        if is_over_budget(error):
+            raise MRTError(
+                f'"{path}" takes more memory to read than is allowed for a file of its size; crop or merge its layers.'
+            ) from error
         raise MRTError(
             f'"{path}" is damaged or uses a feature that cannot be read ({reason(error)}); save it again in the program it came '
             "from."

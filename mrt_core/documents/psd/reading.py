@@ -10,6 +10,13 @@ from psd_tools.compression import PSDDecompressionWarning
 
 from ..budget import PixelBudget
 
+_OVER_BUDGET = "configured budget"  # in psd-tools' words for what would take more memory than it may
+
+
+def is_over_budget(error: BaseException) -> bool:
+    """Whether psd-tools refused something for the memory that it would take."""
+    return _OVER_BUDGET in str(error)
+
 
 @dataclass
 class Reading:

@@ -9,7 +9,7 @@ from PIL import Image
 from psd_tools import PSDImage
 from psd_tools.constants import BlendMode, Clipping, ColorMode, Compression, EffectOSType, Resource, Tag
 from psd_tools.psd import PSD
-from psd_tools.psd.descriptor import Bool, Descriptor, DescriptorBlock2
+from psd_tools.psd.descriptor import Bool, Descriptor, DescriptorBlock, DescriptorBlock2
 from psd_tools.psd.effects_layer import EffectsLayer, ShadowInfo
 from psd_tools.psd.header import FileHeader
 from psd_tools.psd.image_data import ImageData
@@ -22,7 +22,10 @@ from psd_tools.psd.image_resources import (
 )
 from psd_tools.psd.layer_and_mask import MaskParameters
 from psd_tools.psd.tagged_blocks import ChannelBlendingRestrictionsSetting, TaggedBlock
+from seeds import FOLDER
+from torture import mask_by_path
 
+from mrt_core.documents.psd import nodes
 from mrt_core.documents.psd.names import guess_encoding
 from mrt_core.documents.psd.reader import load_psd, load_psd_preview
 from mrt_core.errors import MRTError
@@ -244,6 +247,53 @@ def test_clipping_base_with_a_mode_becomes_a_group(tmp_path: Path):
     shown = composite(stack)
     assert shown[6, 6].tolist() == [200, 200, 200, 255]
     assert np.abs(shown[2, 2].astype(int) - (200, 100, 100, 255)).max() <= 1  # half of red multiplied
+
+
+def test_what_is_clipped_to_a_layer_too_large_to_draw_keeps_its_place(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(nodes, "_DRAWN_BYTES", 2**30)
+    document = PSDImage.new("RGBA", (12, 8))
+    add(document, RED, "base")
+    add(document, GREEN, "clip", 3, 0)._record.clipping = Clipping.NON_BASE
+    stack = read(document, tmp_path)
+    assert [layer.name for layer in stack.layers] == ["base", "clip"]
+    assert stack.layers[1].pixels[0, :, 3].tolist() == [255, 255, 255, 0, 0, 0]
+    assert stack.warnings == ('Layer "base": what is clipped to it was cut to its shape: "clip".',)
+
+
+@pytest.mark.parametrize("width", [7, 8, 17])
+def test_bitmaps_of_every_width(width, tmp_path: Path):
+    black = np.random.default_rng(width).random((5, width)) < 0.5
+    header = FileHeader(channels=1, height=5, width=width, depth=1, color_mode=ColorMode.BITMAP)
+    image = ImageData(Compression.RAW)
+    image.set_data([np.packbits(black, axis=1).tobytes()], header)
+    buffer = io.BytesIO()
+    PSD(header, image_data=image).write(buffer)
+    (tmp_path / "a.psd").write_bytes(buffer.getvalue())
+    (layer,) = load_psd(tmp_path / "a.psd").layers
+    assert np.array_equal(layer.pixels[..., 0] == 0, black) and (layer.pixels[..., 3] == 255).all()
+
+
+def test_what_is_drawn_and_not_stored_is_said(tmp_path: Path):
+    document = PSDImage.open(FOLDER / "filled.psd")
+    mask_by_path(document[0])
+    assert read(document, tmp_path).warnings == (
+        'Layer "fill": it is drawn from its description (solidcolorfill), which may not be exact.',
+    )
+
+
+def test_what_cannot_be_drawn_costs_that_layer(tmp_path: Path):
+    document = PSDImage.new("RGBA", (8, 8))
+    add(document, RED, "a")
+    layer = add(document, RED, "ramp")
+    layer._record.bottom = layer._record.right = 0
+    for channel in layer._channels:
+        channel.compression, channel.data = Compression.RAW, b""
+    block = DescriptorBlock(name="", classID=b"null", version=16)  # a gradient fill without a gradient
+    layer.tagged_blocks[Tag.GRADIENT_FILL_SETTING] = TaggedBlock(key=Tag.GRADIENT_FILL_SETTING, data=block)
+    stack = read(document, tmp_path)
+    assert np.array_equal(stack.layers[0].pixels, np.full((6, 6, 4), RED)) and not stack.layers[1].pixels.any()
+    (warning,) = stack.warnings
+    assert warning.startswith('Layer "ramp": it cannot be drawn (') and "only its stored pixels were read" in warning
 
 
 def test_what_is_clipped_to_a_hidden_folder_is_hidden(tmp_path: Path):
