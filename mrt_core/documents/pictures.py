@@ -90,8 +90,9 @@ def decode_picture(file: BinaryIO, failure: str, allow: Callable[[int, int], Non
         except MRTError:
             raise
         except UnidentifiedImageError as error:
-            held = "it holds no picture of a known kind" if file.seek(0, os.SEEK_END) else "it is empty"
-            raise MRTError(f"{failure} ({held}); give a PNG, JPEG, WebP or TIFF file.") from error
+            raise MRTError(
+                f"{failure} ({_what_it_is(file)}); give a PNG, JPEG, WebP or TIFF file of 8 or 16 bits."
+            ) from error
         except Image.DecompressionBombError as error:
             raise MRTError(f"{failure}, for it has too many pixels; make it smaller.") from error
         except Exception as error:  # a damaged file makes Pillow's decoders raise errors of many kinds
@@ -99,6 +100,15 @@ def decode_picture(file: BinaryIO, failure: str, allow: Callable[[int, int], Non
     if any("EXIF" in str(warning.message) for warning in caught):
         return picture._replace(remarks=(*picture.remarks, "its EXIF data is damaged, so it may not be upright"))
     return picture
+
+
+def _what_it_is(file: BinaryIO) -> str:
+    """What can be said of a file that Pillow does not know."""
+    file.seek(0)
+    head = file.read(4)
+    if not head:
+        return "it is empty"
+    return "it is a layered document" if head == b"8BPS" else "it holds no picture of a known kind"
 
 
 def _decode(file: BinaryIO, allow: Callable[[int, int], None]) -> Picture:

@@ -210,13 +210,14 @@ def test_first_frame_of_several(kind, read):
     ("data", "message"),
     [
         (b"", "it is empty"),
+        (b"8BPS" + bytes(40), "it is a layered document"),
         (b"no picture", "it holds no picture of a known kind"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it holds no picture of a known kind"),
         (png(2, 8, 60_000, b"", height=60_000), "too many pixels"),
         (png(2, 8, 12_000, b"", height=12_000), "12000 x 12000 px, and .* pixels are allowed"),
         (encoded(Image.fromarray(noise(40, 40, 0)), "PNG")[:3000], "download or save it again"),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_what_is_no_picture_is_refused_in_one_sentence_with_its_name(data, message, read):
     with pytest.raises(MRTError, match=message) as refused:
