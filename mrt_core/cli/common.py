@@ -3,17 +3,15 @@
 import argparse
 import logging
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from ..documents.pictures import read_image as read_image  # for the commands
 from ..errors import MRTError
 from ..geometry import Size
 from ..layouts.boxes import read_layout
@@ -149,14 +147,3 @@ def progress_bar(options: SamplingOptions, title: str) -> Iterator[SamplingOptio
             bar.update(done - bar.n)
 
         yield replace(options, progress=show)
-
-
-def read_image(path: str | os.PathLike) -> np.ndarray:
-    """An image file as straight RGBA uint8 (height, width, 4)."""
-    try:
-        with Image.open(Path(path)) as image:
-            return np.asarray(image.convert("RGBA"))
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise MRTError(
-            f"{path} cannot be read as an image; give a PNG, JPEG or WebP file of a moderate size"
-        ) from error

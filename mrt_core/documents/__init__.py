@@ -4,6 +4,7 @@
 is only written. A path is never changed: a stack that is too large for .psd is refused, `extension_for` says so before.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from .ora import load_ora, save_ora
 from .psd.reader import load_psd
 from .psd.writer import needs_psb, save_psd
 from .svg import save_svg
+
+log = logging.getLogger(__name__)
 
 _WRITERS: dict[str, Callable[[LayerStack, Path, bool], None]] = {
     ".psd": save_psd,
@@ -56,9 +59,12 @@ def extension_for(stack: LayerStack) -> str:
 
 
 def load(path: str | Path) -> LayerStack:
-    """The layer stack in the file or folder at `path`; raises MRTError when it cannot be read."""
+    """The layer stack in the file or folder at `path`, its warnings logged too; raises MRTError when it cannot be read."""
     path = Path(path)
-    return (load_folder if path.is_dir() else _choose(_READERS, path, "read"))(path)
+    stack = (load_folder if path.is_dir() else _choose(_READERS, path, "read"))(path)
+    for warning in stack.warnings:
+        log.warning("%s: %s", path.name, warning)
+    return stack
 
 
 def _choose(formats: dict[str, Callable], path: Path, done: str) -> Callable:

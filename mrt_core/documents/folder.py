@@ -18,9 +18,9 @@ from ..atomic import atomic_file, refuse_existing
 from ..errors import MRTError
 from ..geometry import Size
 from ..stacks.layers import Group, Layer, LayerStack
-from .budget import PixelBudget
-from .metadata import to_json
-from .png_zip import ZIP_DATE, decode_png, encode_png, open_zip, read_member, zip_budget
+from .budget import PixelBudget, check_frame
+from .metadata import parse_json, to_json
+from .png_zip import ZIP_DATE, decode_layer, encode_png, open_zip, read_member, zip_budget
 from .wording import reason, shown
 
 MANIFEST = "manifest.json"
@@ -122,35 +122,42 @@ def _file_name(index: int, layer: Layer) -> str:
 
 def _read_document(read: ReadFile, where: str, budget: PixelBudget) -> LayerStack:
     try:
-        manifest = json.loads(read(MANIFEST))
+        manifest = parse_json(read(MANIFEST))
         if manifest["format"] != FORMAT or manifest["version"] != VERSION:
             raise MRTError(
                 f'"{where}" is {shown(manifest["format"])} version {shown(manifest["version"])}; this reads "{FORMAT}" version '
                 f"{VERSION}."
             )
         frame = Size(int(manifest["frame"]["width"]), int(manifest["frame"]["height"]))
-        layers = tuple(_read_node(item, read, budget) for item in manifest["layers"])
-        return LayerStack(frame, layers, dict(manifest.get("metadata") or {}))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        check_frame(frame, where)
+        remarks: list[str] = []
+        layers = tuple(_read_node(item, read, budget, remarks) for item in manifest["layers"])
+        return LayerStack(frame, layers, dict(manifest.get("metadata") or {}), tuple(remarks))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, MRTError):
             raise
         raise MRTError(f'The manifest of "{where}" is damaged ({reason(error)}); save the document again.') from error
 
 
-def _read_node(item: dict[str, Any], read: ReadFile, budget: PixelBudget) -> Layer | Group:
+def _read_node(item: dict[str, Any], read: ReadFile, budget: PixelBudget, remarks: list[str]) -> Layer | Group:
+    opacity = min(max(float(item["opacity"]), 0.0), 1.0)
+    if opacity != item["opacity"]:
+        remarks.append(f'Layer "{item["name"]}": its opacity {shown(item["opacity"])} was taken for {opacity:g}.')
     shared = {
         "name": str(item["name"]),
-        "opacity": float(item["opacity"]),
+        "opacity": opacity,
         "blend_mode": str(item["blend_mode"]),
         "visible": bool(item["visible"]),
     }
     if "layers" in item:
-        inside = tuple(_read_node(child, read, budget) for child in item["layers"])
+        inside = tuple(_read_node(child, read, budget, remarks) for child in item["layers"])
         return Group(inside, closed=bool(item["closed"]), **shared)
     if item["file"] is None:  # a layer without area, which PNG cannot hold
         pixels = np.zeros((0, int(item["width"]), 4) if item["height"] == 0 else (int(item["height"]), 0, 4), np.uint8)
     else:
-        pixels = decode_png(read(_plain_name(item["file"])), item["name"], budget)
+        picture = decode_layer(read(_plain_name(item["file"])), item["name"], budget)
+        pixels = picture.pixels
+        remarks.extend(f'Layer "{item["name"]}": {remark}.' for remark in picture.remarks)
     return Layer(pixels, int(item["x"]), int(item["y"]), caption=str(item["caption"]), **shared)
 
 

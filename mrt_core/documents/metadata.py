@@ -5,12 +5,14 @@ loaded back as a job. Source: Adobe XMP specification part 1, "Packet wrapper" a
 """
 
 import json
+import math
 import re
 from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from ..errors import MRTError
+from .xml_tree import parse_xml
 
 _NOT_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 NAMESPACE = "urn:mrt:document:1.0"
@@ -49,11 +51,11 @@ def to_xmp(job: dict[str, Any]) -> bytes:
 
 def from_xmp(packet: bytes) -> dict[str, Any] | None:
     """The job in an XMP packet, or None where there is none that can be read."""
-    if NAMESPACE.encode() not in packet or b"<!" in packet:  # no entity declarations: they can expand without end
+    if NAMESPACE.encode() not in packet:
         return None
     try:
-        root = ElementTree.fromstring(packet)
-    except (ElementTree.ParseError, ValueError, LookupError):
+        root = parse_xml(packet)
+    except (ElementTree.ParseError, ValueError, LookupError):  # MRTError among them
         return None
     for element in root.iter():
         # Programs that save the packet again may turn the element into an attribute.
@@ -65,7 +67,19 @@ def from_xmp(packet: bytes) -> dict[str, Any] | None:
 
 def _parse(text: str) -> dict[str, Any] | None:
     try:
-        job = json.loads(text)
+        job = parse_json(text)
     except (ValueError, RecursionError):
         return None
     return job if isinstance(job, dict) else None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says; raises ValueError for what is none, Infinity, NaN and numbers beyond a float among them."""
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number that JSON has")
+    return value

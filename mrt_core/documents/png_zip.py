@@ -2,7 +2,6 @@
 
 import io
 import os
-import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import MRTError
-from .budget import PixelBudget
+from .budget import BudgetError, PixelBudget
+from .pictures import Picture, decode_picture
 from .wording import reason, shown
 
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that equal stacks are equal bytes
@@ -28,20 +28,10 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def decode_png(data: bytes, name: str, budget: PixelBudget) -> np.ndarray:
-    """A PNG file as RGBA uint8 (height, width, 4); its declared size is checked against `budget` first. Raises MRTError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the budget is the limit
-            with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-                budget.spend(name, *image.size)
-                return np.asarray(image.convert("RGBA"))
-    except MRTError:
-        raise
-    except (OSError, ValueError, SyntaxError, zlib.error, Image.DecompressionBombError) as error:
-        raise MRTError(
-            f"The image of layer {shown(name)} cannot be decoded ({reason(error)}); save the document again."
-        ) from error
+def decode_layer(data: bytes, name: str, budget: PixelBudget) -> Picture:
+    """The picture file of the layer `name`, PNG as a rule; its size is checked against `budget` first. Raises MRTError."""
+    failure = f"The image of layer {shown(name)} cannot be decoded"
+    return decode_picture(io.BytesIO(data), failure, lambda width, height: budget.spend(name, width, height))
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
@@ -55,7 +45,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """One file of an archive; raises MRTError when it is missing or damaged, or unpacks to far more than the archive."""
+    """One file of an archive; raises MRTError when it is missing or damaged, BudgetError where it unpacks to too much."""
     size = _size(archive)
     limit = _FREE_BYTES + _BYTES_PER_BYTE * size
     try:
@@ -68,7 +58,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
             f'Cannot read {shown(name)} in "{archive.filename}" ({reason(error)}); save the document again.'
         ) from error
     if len(data) > limit:
-        raise MRTError(
+        raise BudgetError(
             f'{shown(name)} in "{archive.filename}" unpacks to more than the {limit} bytes that are allowed for an archive '
             "of its size; save the document again."
         )

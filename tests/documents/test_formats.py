@@ -124,8 +124,13 @@ def test_overwritten_folder_loses_old_images_but_not_other_files(tmp_path: Path)
         (lambda m: m | {"layers": [m["layers"][0] | {"file": "../../secret.png"}]}, "only a plain file name"),
         (lambda m: m | {"layers": [m["layers"][0] | {"file": "missing.png"}]}, "Cannot read"),
         (lambda m: m | {"layers": [m["layers"][0] | {"file": "manifest.json"}]}, "cannot be decoded"),
+        (lambda m: m | {"layers": [m["layers"][0] | {"x": float("inf")}]}, "Infinity is no number that JSON has"),
+        (lambda m: m | {"layers": [m["layers"][0] | {"opacity": float("nan")}]}, "NaN is no number that JSON has"),
+        (lambda m: m | {"metadata": {"a": float("-inf")}}, "-Infinity is no number that JSON has"),
+        (lambda m: m | {"frame": {"width": 10**400, "height": 3}}, "a document has 1 to 300000 px a side"),
+        (lambda m: m | {"frame": {"width": 0, "height": 3}}, "a document has 1 to 300000 px a side"),
     ],
-    ids=range(8),
+    ids=range(13),
 )
 def test_damaged_manifest_is_one_clear_error(change, message, tmp_path: Path):
     save(one(), tmp_path / "folder")
@@ -144,6 +149,14 @@ def test_damaged_archive_is_one_clear_error(name, tmp_path: Path):
         (tmp_path / name).write_bytes(data[:length])
         with pytest.raises(MRTError, match="ZIP"):
             load(tmp_path / name)
+
+
+def test_number_beyond_a_float_in_a_manifest_is_damage(tmp_path: Path):
+    save(one(), tmp_path / "folder")
+    path = tmp_path / "folder" / "manifest.json"
+    path.write_text(path.read_text().replace('"opacity": 1.0', '"opacity": 1e999'))
+    with pytest.raises(MRTError, match="1e999 is no number that JSON has"):
+        load(tmp_path / "folder")
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.ora", "folder"])

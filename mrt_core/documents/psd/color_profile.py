@@ -1,11 +1,12 @@
 """Colour of other documents to 8-bit sRGB, and the sRGB profile that ours carry."""
 
-import io
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageCms
 from psd_tools.constants import ColorMode
+
+from .. import icc
 
 _CREATION_DATE = slice(24, 36)  # ICC.1, profile header: date and time of creation
 _FIXED_DATE = bytes.fromhex("07d000010001000000000000")  # 2000-01-01, so that equal documents are equal bytes
@@ -20,16 +21,15 @@ def srgb_profile() -> bytes:
     return bytes(profile)
 
 
-@lru_cache(maxsize=1)  # a damaged profile can take 0.2 s to look at, and is looked at for every layer
 def is_srgb(profile: bytes | None) -> bool:
-    """Whether colours with this ICC profile are sRGB as they are: no profile, ours, or one that calls itself so."""
-    if not profile or profile == srgb_profile():
-        return True
-    try:
-        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).lower()
-    except (ImageCms.PyCMSError, OSError):
-        return False
-    return "srgb" in name and "linear" not in name
+    """Whether RGB colours with this ICC profile are sRGB as they are: without one, or with one that changes nothing."""
+    return icc.conversion(profile, "RGB").transform is None
+
+
+def profile_remark(mode: ColorMode, profile: bytes | None) -> str:
+    """What is not exact about the colours of a document in `mode`, or ""."""
+    names = {ColorMode.LAB: "LAB", ColorMode.CMYK: "CMYK", ColorMode.RGB: "RGB", ColorMode.INDEXED: "RGB"}
+    return icc.conversion(profile, icc.fitting_mode(names.get(mode, "L"), profile)).remark
 
 
 def to_srgb(color: np.ndarray, mode: ColorMode, linear: bool, profile: bytes | None) -> np.ndarray:
@@ -37,39 +37,28 @@ def to_srgb(color: np.ndarray, mode: ColorMode, linear: bool, profile: bytes | N
 
     `linear`: the floats are linear light, as in 32-bit documents. A profile that does not fit the mode is not used.
     """
-    if linear:
-        color = _encode_gamma(color)
-    levels = np.rint(color.clip(0, 1) * 255).astype(np.uint8)
-    planes = [
-        Image.fromarray(np.ascontiguousarray(levels[..., i])) for i in range(min(levels.shape[2], _PLANES.get(mode, 1)))
-    ]
-    if mode == ColorMode.LAB and len(planes) == 3:
-        return _transform(Image.merge("LAB", planes), None)
-    if mode == ColorMode.CMYK and len(planes) == 4:
-        inks = Image.merge("CMYK", [plane.point(lambda level: 255 - level) for plane in planes])  # 255 stores no ink
-        return _transform(inks, profile)
-    image = Image.merge("RGB", planes) if len(planes) == 3 else planes[0]
-    return np.asarray(image.convert("RGB")) if linear or is_srgb(profile) else _transform(image, profile)
+    planes = [to_levels(color[..., i], linear) for i in range(color.shape[2])]
+    return planes_to_srgb(planes, mode, None if linear else profile)
 
 
-def _transform(image: Image.Image, profile: bytes | None) -> np.ndarray:
-    transform = _transform_to_srgb(profile, image.mode)
-    return np.asarray(ImageCms.applyTransform(image, transform) if transform else image.convert("RGB"))
+def to_levels(values: np.ndarray, linear: bool) -> np.ndarray:
+    """Floats in 0..1 of any shape, linear light or not, as uint8 levels."""
+    return np.rint((_encode_gamma(values) if linear else values).clip(0, 1) * 255).astype(np.uint8)
 
 
-@lru_cache(maxsize=1)
-def _transform_to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The conversion of images in `mode`; None without a profile, or with a broken one or one of another mode."""
-    try:
-        if mode == "LAB":
-            source = ImageCms.createProfile("LAB")
-        elif profile:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        else:
-            return None
-        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return None
+def planes_to_srgb(planes: list[np.ndarray], mode: ColorMode, profile: bytes | None) -> np.ndarray:
+    """Colour channels (height, width) uint8, as a PSD in `mode` stores them, to 8-bit sRGB (height, width, 3)."""
+    images = [Image.fromarray(np.ascontiguousarray(plane)) for plane in planes[: _PLANES.get(mode, 1)]]
+    if mode == ColorMode.LAB and len(images) == 3:
+        return _converted(Image.merge("LAB", images), None)
+    if mode == ColorMode.CMYK and len(images) == 4:
+        inks = Image.merge("CMYK", [image.point(lambda level: 255 - level) for image in images])  # 255 stores no ink
+        return _converted(inks, profile)
+    return _converted(Image.merge("RGB", images) if len(images) == 3 else images[0], profile)
+
+
+def _converted(image: Image.Image, profile: bytes | None) -> np.ndarray:
+    return np.asarray(icc.to_srgb(image, profile)[0])
 
 
 def _encode_gamma(color: np.ndarray) -> np.ndarray:

@@ -99,8 +99,10 @@ def test_xmp_survives_being_rewritten_by_another_program():
         to_xmp({}).replace(b"{}", b"[1]"),
         to_xmp({}).replace(b"{}", b"{"),
         to_xmp({}).replace(b"{}", b"[" * 100_000),
+        to_xmp({}).replace(b"{}", b'{"metadata": {"ppi": Infinity}}'),
+        to_xmp({}).replace(b"{}", b'{"metadata": {"ppi": 1e999}}'),
     ],
-    ids=range(7),
+    ids=range(9),
 )
 def test_xmp_of_no_use_is_ignored(packet):
     assert from_xmp(packet) is None
