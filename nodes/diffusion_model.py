@@ -141,6 +141,7 @@ class MRTModel(comfy.model_base.QwenImage):
         out = super().extra_conds(**kwargs)
         slots, shapes = kwargs.get(SLOTS), kwargs.get("latent_shapes")
         _check_slots(slots, shapes)
+        _check_text(kwargs.get("cross_attn"), self.mrt_info.transformer.text_dim)
         out["latent_shapes"] = comfy.conds.CONDConstant(shapes)
         out[SLOTS] = comfy.conds.CONDConstant(slots)
         out[ANCHORS] = comfy.conds.CONDConstant(kwargs.get(ANCHORS))
@@ -188,6 +189,14 @@ def _check_slots(sample: SlotLayout | None, shapes: list | None) -> None:
         raise MRTError(
             f"the latent has {len(found)} slots of the shapes {_shorten(found)}, but the conditioning was made for "
             f"{len(expected)} of {_shorten(expected)}; take positive, negative and latent from the same node"
+        )
+
+
+def _check_text(states: Tensor | None, width: int) -> None:
+    if states is not None and states.shape[-1] != width:
+        raise MRTError(
+            f"the text encoder gives states {states.shape[-1]} wide, but the model takes {width}; connect the CLIP that belongs "
+            "to it: that of Load MRT Model, or Load CLIP with Qwen2.5-VL and the type qwen_image"
         )
 
 
