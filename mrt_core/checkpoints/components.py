@@ -71,9 +71,10 @@ def read_bundled_autoencoder(source: WeightSource, report: CheckpointReport) -> 
 
     `report` is of these weights and says that they can be loaded.
     """
-    names = split_names(source.tensors, report.prefix)[AUTOENCODER_PREFIX]
-    if not names:
+    stored = split_names(source.tensors, report.prefix)[AUTOENCODER_PREFIX]
+    if not stored:
         return None
+    names = [name for name in stored if name not in set(report.unexpected)]
     state = {name.removeprefix(AUTOENCODER_PREFIX): tensor for name, tensor in read_weights(source, names)}
     return AutoencoderWeights(report.info.autoencoder, canonical_autoencoder_state(state))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import MRTError
 from ..weights import WeightSource, open_weights
-from ..weights.plain import dequantise
+from ..weights.plain import as_scale, dequantise
 from ..weights.quantisation import Quantisation, find_quantisation, our_name
 from ..weights.reading import read_weights
 
@@ -157,7 +157,11 @@ def _load_model(
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     wrong = {name for name in expected.keys() | shapes.keys() if expected.get(name) != shapes.get(name)}
     scales = {our_name(name): prefix + name for name in scheme.sidecars}
-    wrong |= {name for name in _scale_names(scheme, expected) if not _is_one_number(source, scales.get(name))}
+    wrong |= {
+        name
+        for name in _scale_names(scheme, expected)
+        if not _is_scale(source, scales.get(name), expected[_weight(name)])
+    }
     if wrong:
         raise MRTError(
             f"{weights} is not a whole Qwen2.5-VL: {len(wrong)} tensors are missing, unknown or of another shape "
@@ -176,8 +180,13 @@ def _scale_names(scheme: Quantisation, names: Collection[str]) -> list[str]:
     return [f"{name}.weight_scale" for name in layers]
 
 
-def _is_one_number(source: WeightSource, name: str | None) -> bool:
-    return name is not None and math.prod(source.tensors[name].shape) == 1
+def _weight(scale: str) -> str:
+    return scale.removesuffix("_scale")
+
+
+def _is_scale(source: WeightSource, name: str | None, weight: tuple[int, ...]) -> bool:
+    """Whether there is one number for a weight of this shape, or one per row."""
+    return name is not None and math.prod(source.tensors[name].shape) in (1, weight[0])
 
 
 def _plain_weights(
@@ -191,7 +200,7 @@ def _plain_weights(
 ) -> dict[str, Tensor]:
     """The weights `names` as plain numbers, read one at a time; `scales` says where the scales of fp8 layers are."""
     needed = [scales[name] for name in _scale_names(scheme, names)]
-    numbers = {name: tensor.float().reshape(()) for name, tensor in read_weights(source, needed, device)}
+    numbers = {name: as_scale(tensor) for name, tensor in read_weights(source, needed, device)}
     state = {}
     for stored, tensor in read_weights(source, [prefix + name for name in names], device):
         name = stored.removeprefix(prefix)
