@@ -55,14 +55,16 @@ def read_autoencoder(path: Path | str) -> AutoencoderWeights:
         log.info("latent statistics from %s", beside)
     config = replace(config, **statistics)
     expected = tensor_shapes(autoencoder_layers(config))
-    wrong = [
-        name for name in expected.keys() | state.keys() if getattr(state.get(name), "shape", None) != expected.get(name)
-    ]
+    wrong = [name for name, shape in expected.items() if getattr(state.get(name), "shape", None) != shape]
     if wrong:
         raise MRTError(
-            f"{path.name} is not a whole autoencoder: {len(wrong)} tensors are missing, unknown or of another shape "
+            f"{path.name} is not a whole autoencoder: {len(wrong)} tensors are missing or of another shape "
             f"({', '.join(sorted(wrong)[:3])}); download it again"
         )
+    extra = sorted(state.keys() - expected.keys())
+    if extra:
+        log.warning("%s has %d tensors that are not used, such as %s", path.name, len(extra), extra[0])
+    state = {name: state[name] for name in expected}
     return AutoencoderWeights(config, state)
 
 

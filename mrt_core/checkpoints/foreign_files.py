@@ -7,6 +7,8 @@ from ..weights.quantisation import find_other_software
 from ..weights.safetensors_header import TensorEntry
 
 ART_MODEL = "ART, the Anonymous Region Transformer"
+AUTOENCODER = "an autoencoder alone"
+LAST_CONVOLUTION = ("decoder.conv_out.weight", "decoder.head.2.weight")  # of the two public namings
 CHOOSE = "choose an MRT or Qwen-Image file"
 ARCHITECTURE = "general.architecture"  # a field of GGUF files
 
@@ -29,7 +31,7 @@ OTHER_MODELS = (
     ),
     (
         re.compile(r"^decoder\.(middle\.0\.residual\.0|mid_block\.resnets\.0\.norm1)\.gamma$"),
-        "an autoencoder alone",
+        AUTOENCODER,
         "choose the diffusion model that it belongs to",
     ),
     (re.compile(r"(^|\.)layers\.0\.self_attn\."), "a language model alone", "choose the diffusion model that it belongs to"),
@@ -56,10 +58,17 @@ def describe_foreign(tensors: Mapping[str, TensorEntry], metadata: Mapping[str, 
         return f"a file quantised as {method}", "use a bf16, fp8 or GGUF file of an MRT or Qwen-Image model"
     for pattern, what, remedy in OTHER_MODELS:
         if any(pattern.search(name) for name in tensors):
-            return what, remedy
+            return what + (_image_channels(tensors) if what == AUTOENCODER else ""), remedy
     architecture = metadata.get(ARCHITECTURE)
     what = f"a GGUF file of the architecture {architecture[:40]!r}" if architecture else "a file of unknown tensors"
     return what, CHOOSE
+
+
+def _image_channels(tensors: Mapping[str, TensorEntry]) -> str:
+    """Whether an autoencoder decodes transparency, in words; empty where its shapes do not tell."""
+    last = next((tensors[name] for name in LAST_CONVOLUTION if name in tensors), None)
+    words = {3: " for RGB, without alpha", 4: " for RGBA"}
+    return words.get(last.shape[0], "") if last and last.shape else ""
 
 
 def is_control_network(tensors: Mapping[str, TensorEntry]) -> bool:

@@ -5,7 +5,9 @@ Given text alone, the language model is a plain Qwen2: its three rotary axes the
 read from local files; nothing here reaches for the network.
 """
 
+import logging
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from ..weights import WeightSource, open_weights
 from ..weights.plain import as_scale, dequantise
 from ..weights.quantisation import Quantisation, find_quantisation, our_name
 from ..weights.reading import read_weights
+
+log = logging.getLogger(__name__)
 
 TEMPLATE_START = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
@@ -32,6 +36,7 @@ HEAD_DIM = 128  # of every Qwen2.5-VL
 ROPE_THETA = 1e6
 NORM_EPSILON = 1e-6
 LANGUAGE_PREFIXES = ("model.language_model.", "language_model.model.", "language_model.", "model.", "")
+VISION_TOWER = re.compile(r"(^|\.)visual\.")
 LANGUAGE_PARTS = ("embed_tokens.", "layers.", "norm.")
 
 
@@ -155,7 +160,7 @@ def _load_model(
     with torch.device("meta"):
         model = transformers.Qwen2Model(config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    wrong = {name for name in expected.keys() | shapes.keys() if expected.get(name) != shapes.get(name)}
+    wrong = {name for name, shape in expected.items() if shapes.get(name) != shape}
     scales = {our_name(name): prefix + name for name in scheme.sidecars}
     wrong |= {
         name
@@ -164,8 +169,15 @@ def _load_model(
     }
     if wrong:
         raise MRTError(
-            f"{weights} is not a whole Qwen2.5-VL: {len(wrong)} tensors are missing, unknown or of another shape "
+            f"{weights} is not a whole Qwen2.5-VL: {len(wrong)} tensors are missing or of another shape "
             f"({', '.join(sorted(wrong)[:3])}); download it again"
+        )
+    extra = sorted(shapes.keys() - expected.keys())
+    if extra:
+        log.warning("%s has %d tensors that are not used, such as %s", weights.name, len(extra), extra[0])
+    if not any(VISION_TOWER.search(name) for name in source.tensors):
+        log.warning(
+            "%s has no vision tower and may be a Qwen2.5 without pictures, which prompts fit worse", weights.name
         )
     model.load_state_dict(
         _plain_weights(source, prefix, expected, scheme, scales, device, dtype), strict=True, assign=True
