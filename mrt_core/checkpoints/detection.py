@@ -27,8 +27,8 @@ from ..weights.keys import (
     TOKENIZER_KEY,
     ZERO_TIMESTEP_MARKER,
 )
-from ..weights.quantisation import PLAIN_DTYPES, LayerFormat, Quantisation, find_quantisation
-from ..weights.safetensors_header import DTYPE_BITS, TensorEntry
+from ..weights.quantisation import PLAIN_DTYPES, LayerFormat, Quantisation, belongs_to_packed, find_quantisation
+from ..weights.safetensors_header import TensorEntry
 from ..weights.settings import FolderSettings
 from .autoencoder_names import autoencoder_config_of_shapes, canonical_shapes
 from .comparison import Comparison
@@ -183,8 +183,7 @@ def _misleads(name: str, tensors: Entries, config: TransformerConfig | None) -> 
     block = re.match(r"transformer_blocks\.(\d{1,6})\.", name)
     if block and config is not None and int(block[1]) >= config.num_layers:
         return True
-    owners = (f"{name.rpartition('.')[0]}.weight", name.rpartition(".")[0], name.removesuffix("_scale"))
-    return any(owner != name and owner in tensors and DTYPE_BITS.get(tensors[owner].dtype, 0) <= 8 for owner in owners)
+    return belongs_to_packed(name, tensors)
 
 
 def _packed_linears(layers: Mapping[str, ParameterGroup], quantisation: Quantisation | None) -> dict[str, LayerFormat]:

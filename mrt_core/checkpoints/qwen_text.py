@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import MRTError
 from ..weights import WeightSource, open_weights
 from ..weights.plain import as_scale, dequantise
-from ..weights.quantisation import Quantisation, find_quantisation, our_name
+from ..weights.quantisation import Quantisation, belongs_to_packed, find_quantisation, our_name
 from ..weights.reading import read_weights
 
 log = logging.getLogger(__name__)
@@ -167,12 +167,14 @@ def _load_model(
         for name in _scale_names(scheme, expected)
         if not _is_scale(source, scales.get(name), expected[_weight(name)])
     }
+    extra = sorted(shapes.keys() - expected.keys())
+    stored = {name: source.tensors[prefix + name] for name in names}
+    wrong |= {name for name in extra if belongs_to_packed(name, stored)}
     if wrong:
         raise MRTError(
-            f"{weights} is not a whole Qwen2.5-VL: {len(wrong)} tensors are missing or of another shape "
+            f"{weights} is not a whole Qwen2.5-VL: {len(wrong)} tensors are missing, unknown or of another shape "
             f"({', '.join(sorted(wrong)[:3])}); download it again"
         )
-    extra = sorted(shapes.keys() - expected.keys())
     if extra:
         log.warning("%s has %d tensors that are not used, such as %s", weights.name, len(extra), extra[0])
     if not any(VISION_TOWER.search(name) for name in source.tensors):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from .gguf_file import GGUFFile
 from .gguf_types import BLOCK_FORMATS, PLAIN_TYPES
-from .safetensors_header import TensorEntry
+from .safetensors_header import DTYPE_BITS, TensorEntry
 from .source import WeightSource
 
 FLOAT8_FORMATS = {"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}  # ours and ComfyUI's name: the file format's
@@ -159,6 +159,13 @@ def _described_layers(source: WeightSource, prefix: str, sidecars: Collection[st
         layer = name.removeprefix(prefix).removesuffix(f".{DESCRIPTION}")
         layers[layer] = _layer_format(_parse(data))
     return layers
+
+
+def belongs_to_packed(name: str, tensors: Mapping[str, TensorEntry]) -> bool:
+    """Whether a tensor that no scheme knows stands beside a weight of 8 bit or less, which it may scale."""
+    layer = name.rpartition(".")[0]
+    owners = (tensors.get(owner) for owner in (f"{layer}.weight", layer, name.removesuffix("_scale")) if owner != name)
+    return any(owner is not None and DTYPE_BITS.get(owner.dtype, 0) <= 8 for owner in owners)
 
 
 def _parse(text: str | bytes) -> dict[str, Any]:
