@@ -12,16 +12,19 @@ import comfy.sd
 import torch
 from torch import Tensor
 
+from ..mrt_core.checkpoints.autoencoder_fit import require_alpha, require_same_channels
 from ..mrt_core.checkpoints.autoencoder_keys import (
     autoencoder_config,
     canonical_autoencoder_state,
     wan_autoencoder_state,
 )
+from ..mrt_core.checkpoints.info import CheckpointInfo
 from ..mrt_core.errors import MRTError
 from ..mrt_core.models.autoencoder import Autoencoder
 from ..mrt_core.models.configs import LATENT_CHANNELS
 from ..mrt_core.tasks.region_codec import RegionCodec
 
+VAE_REMEDY = "connect the VAE of Load MRT Model, or Load VAE with qwen_image_layered_vae"
 BYTES_PER_PIXEL = 2200  # of working memory, as ComfyUI counts it for this autoencoder, times the size of a value
 
 _patchers: "weakref.WeakKeyDictionary[torch.nn.Module, comfy.model_patcher.ModelPatcher]" = weakref.WeakKeyDictionary()
@@ -42,6 +45,18 @@ def region_codec(vae: comfy.sd.VAE, mode: str, pixels: int) -> RegionCodec:
     memory = pixels * BYTES_PER_PIXEL * comfy.model_management.dtype_size(vae.vae_dtype)
     comfy.model_management.load_models_gpu([patcher], memory_required=memory, force_full_load=True)
     return RegionCodec(patcher.model, mode)
+
+
+def layer_codec(vae: comfy.sd.VAE, mode: str, pixels: int, info: CheckpointInfo | None = None) -> RegionCodec:
+    """As `region_codec`, for layers; `info` is what is known of the model that they are for.
+
+    Raises MRTError for a VAE without alpha, or with other image channels than the model was trained with.
+    """
+    codec = region_codec(vae, mode, pixels)
+    require_alpha("the VAE", codec.autoencoder.config, VAE_REMEDY)
+    if info is not None:
+        require_same_channels("the VAE", codec.autoencoder.config, info, "the model", VAE_REMEDY)
+    return codec
 
 
 def _planar_patcher(vae: comfy.sd.VAE) -> comfy.model_patcher.ModelPatcher:

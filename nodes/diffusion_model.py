@@ -39,7 +39,7 @@ from ..mrt_core.models.sequence import (
 from ..mrt_core.models.transformer import MaskedRegionTransformer
 from ..mrt_core.models.unfilled import UNFILLED
 from ..mrt_core.sampling.schedule import BASE_TOKENS
-from .quantised_weights import MIXED_OPERATIONS, GGUFOperations, gguf_state, is_gguf, mixed_state
+from .quantised_weights import MIXED_OPERATIONS, UnpackingOperations, mixed_state, needs_unpacking, unpacked_state
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +141,7 @@ class MRTModel(comfy.model_base.QwenImage):
         out = super().extra_conds(**kwargs)
         slots, shapes = kwargs.get(SLOTS), kwargs.get("latent_shapes")
         _check_slots(slots, shapes)
+        _check_text(kwargs.get("cross_attn"), self.mrt_info.transformer.text_dim)
         out["latent_shapes"] = comfy.conds.CONDConstant(shapes)
         out[SLOTS] = comfy.conds.CONDConstant(slots)
         out[ANCHORS] = comfy.conds.CONDConstant(kwargs.get(ANCHORS))
@@ -191,6 +192,14 @@ def _check_slots(sample: SlotLayout | None, shapes: list | None) -> None:
         )
 
 
+def _check_text(states: Tensor | None, width: int) -> None:
+    if states is not None and states.shape[-1] != width:
+        raise MRTError(
+            f"the text encoder gives states {states.shape[-1]} wide, but the model takes {width}; connect the CLIP that belongs "
+            "to it: that of Load MRT Model, or Load CLIP with Qwen2.5-VL and the type qwen_image"
+        )
+
+
 def _shorten(shapes: list[tuple[int, ...]]) -> str:
     words = ["x".join(map(str, shape)) for shape in shapes[:3]]
     return ", ".join(words) + (", ..." if len(shapes) > 3 else "")
@@ -231,13 +240,13 @@ def load_diffusion_model(path: Path, parts: CheckpointParts, dtype: torch.dtype 
 
 def _quantised_state(config: MRTModelConfig, parts: CheckpointParts, dtype: torch.dtype) -> dict[str, Tensor]:
     """The weights as ComfyUI's operations for them read them, and the model's configuration told which those are."""
-    if not is_gguf(parts.packed):
+    if not needs_unpacking(parts.packed):
         config.quant_config = MIXED_OPERATIONS
         return mixed_state(parts.transformer, parts.packed)
-    config.custom_operations = GGUFOperations
+    config.custom_operations = UnpackingOperations
     plain = MaskedRegionTransformer(parts.info.transformer, device="meta", operations=UNFILLED)
     shapes = {name: tuple(tensor.shape) for name, tensor in plain.state_dict().items()}
-    return gguf_state(parts.transformer, parts.packed, shapes, dtype)
+    return unpacked_state(parts.transformer, parts.packed, shapes, dtype)
 
 
 def _load_again(path: Path, dtype: torch.dtype | None, disable_dynamic: bool = False):

@@ -1,4 +1,5 @@
-"""Quantised weights in ComfyUI: its own operations compute with fp8, and one of ours unpacks GGUF's blocks.
+"""Quantised weights in ComfyUI: its own operations compute with fp8, and one of ours unpacks GGUF's blocks and whatever else
+ComfyUI does not: int8, and scales per row.
 
 Both keep the weights packed in ComfyUI's own `QuantizedTensor`, so that its memory management and LoRA patches see them.
 """
@@ -15,33 +16,32 @@ from comfy_kitchen.tensor import BaseLayoutParams
 from torch import Tensor, nn
 
 from ..mrt_core.errors import MRTError
-from ..mrt_core.weights.gguf_blocks import unpack_blocks
-from ..mrt_core.weights.gguf_types import BLOCK_FORMATS
-from ..mrt_core.weights.quantisation import LayerFormat
+from ..mrt_core.weights.plain import dequantise
+from ..mrt_core.weights.quantisation import FLOAT8_FORMATS, LayerFormat
 
-GGUF_LAYOUT = "MRTBlocksLayout"
+UNPACKED_LAYOUT = "MRTBlocksLayout"
 MIXED_OPERATIONS = {"mixed_ops": True}  # what ComfyUI notes of a model with formats per layer
 
 
 class BlocksLayout(QuantizedLayout):
-    """How ComfyUI unpacks rows of GGUF blocks; it never packs any."""
+    """How ComfyUI unpacks rows of GGUF blocks, or of 8-bit numbers with scales; it never packs any."""
 
     @dataclass(frozen=True)
     class Params(BaseLayoutParams):
-        """The block format, beside what every layout has; `scale` is unused, since blocks hold their own."""
+        """The layer's format, beside what every layout has; `scale` is unused for blocks, which hold their own."""
 
-        block_format: str = ""
+        layer: LayerFormat | None = None
 
     @classmethod
     def quantize(cls, tensor: Tensor, **kwargs):
         raise MRTError(
-            f"a weight of shape {tuple(tensor.shape)} was to be packed into GGUF blocks, which are only read here; keep the "
+            f"a weight of shape {tuple(tensor.shape)} was to be packed in a format that is only read here; keep the "
             "weight plain, or use an fp8 checkpoint"
         )
 
     @classmethod
     def dequantize(cls, qdata: Tensor, params: Params) -> Tensor:
-        return unpack_blocks(qdata, params.block_format).reshape(params.orig_shape).to(params.orig_dtype)
+        return dequantise(qdata, params.layer, params.scale, params.orig_shape, params.orig_dtype)
 
     @classmethod
     def get_plain_tensors(cls, qtensor: QuantizedTensor) -> tuple[Tensor, ...]:
@@ -49,14 +49,14 @@ class BlocksLayout(QuantizedLayout):
 
     @classmethod
     def state_dict_tensors(cls, qdata: Tensor, params: Params) -> dict[str, Tensor]:
-        return {"": qdata}
+        return {"": qdata} | ({"_scale": params.scale} if params.layer.dtype else {})
 
 
-register_layout_class(GGUF_LAYOUT, BlocksLayout)
+register_layout_class(UNPACKED_LAYOUT, BlocksLayout)
 
 
-class GGUFOperations(comfy.ops.manual_cast):
-    """ComfyUI's casting operations, with linear layers that may hold GGUF blocks."""
+class UnpackingOperations(comfy.ops.manual_cast):
+    """ComfyUI's casting operations, with linear layers that may hold weights in such a form."""
 
     class Linear(comfy.ops.manual_cast.Linear):
         """Takes its tensors from the state dict as they are, and unpacks the weight for each multiplication."""
@@ -104,24 +104,27 @@ def _plain(weight: Tensor) -> Tensor:
     return weight.dequantize() if isinstance(weight, QuantizedTensor) else weight
 
 
-def is_gguf(packed: Mapping[str, LayerFormat]) -> bool:
-    """Whether layers are packed in GGUF's blocks."""
-    return any(layer.name in BLOCK_FORMATS for layer in packed.values())
+def needs_unpacking(packed: Mapping[str, LayerFormat]) -> bool:
+    """Whether layers are packed in a form that ComfyUI's own operations do not read."""
+    return any(layer.name not in FLOAT8_FORMATS or layer.per_row for layer in packed.values())
 
 
-def gguf_state(
+def unpacked_state(
     state: dict[str, Tensor],
     packed: Mapping[str, LayerFormat],
     shapes: Mapping[str, tuple[int, ...]],
     dtype: torch.dtype,
 ) -> dict[str, Tensor]:
-    """A state dict for GGUFOperations that computes in `dtype`; `shapes` are those of the layers' plain weights."""
-    state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    for layer, form in packed.items():
-        name = f"{layer}.weight"
-        params = BlocksLayout.Params(torch.ones(()), dtype, shapes[name], form.name)
-        state[name] = QuantizedTensor(state[name], GGUF_LAYOUT, params)
-    return state
+    """A state dict for UnpackingOperations that computes in `dtype`; `shapes` are those of the layers' plain weights."""
+    weights = {f"{layer}.weight": (layer, form) for layer, form in packed.items()}
+    unused = {f"{layer}.{scale}" for layer in packed for scale in ("weight_scale", "input_scale")}
+    plain = {name: tensor for name, tensor in state.items() if name not in weights and name not in unused}
+    result = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in plain.items()}
+    for name, (layer, form) in weights.items():
+        scale = state.get(f"{layer}.weight_scale", torch.ones(()))
+        params = BlocksLayout.Params(scale, dtype, shapes[name], form)
+        result[name] = QuantizedTensor(state[name], UNPACKED_LAYOUT, params)
+    return result
 
 
 def mixed_state(state: dict[str, Tensor], packed: Mapping[str, LayerFormat]) -> dict[str, Tensor]:

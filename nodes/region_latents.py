@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..mrt_core.checkpoints.info import CheckpointInfo
 from ..mrt_core.errors import MRTError
 from ..mrt_core.geometry import Size
 from ..mrt_core.layouts.layout import MAX_LAYERS, Layout, Region, full_frame_layout
@@ -25,7 +26,7 @@ from ..mrt_core.tasks.request import (
     with_background,
 )
 from ..mrt_core.tasks.scaling import resize
-from .autoencoder import region_codec
+from .autoencoder import layer_codec
 from .convert import LayoutType, image_to_pixels, layers_to_stack
 from .diffusion_model import SLOTS, MRTModel
 
@@ -36,7 +37,9 @@ RUN = "mrt_run"  # the key under which the sampler leaves seed, steps and cfg fo
 
 POSITIVE = io.Conditioning.Input("positive", tooltip="The prompt, from CLIP Text Encode with the clip of the model.")
 NEGATIVE = io.Conditioning.Input("negative", tooltip="The negative prompt; it counts where cfg is above 1.")
-VAE = io.Vae.Input("vae", tooltip="The VAE of Load MRT Model, or another one of Wan 2.1 or Qwen-Image.")
+VAE = io.Vae.Input(
+    "vae", tooltip="The VAE of Load MRT Model, or another one with alpha, such as qwen_image_layered_vae."
+)
 MODEL = io.Model.Input(
     "model",
     optional=True,
@@ -246,13 +249,18 @@ def _target_index(stack: LayerStack, word: str) -> int:
 
 def _job(request: Request, model) -> Job:
     """The job of a request, at the size that `model` works at, if one is given."""
-    return job_for(request, model.model.mrt_info if model is not None and isinstance(model.model, MRTModel) else None)
+    return job_for(request, _info(model))
+
+
+def _info(model) -> CheckpointInfo | None:
+    """What is known of the model, where one is given and is ours."""
+    return model.model.mrt_info if model is not None and isinstance(model.model, MRTModel) else None
 
 
 def _encoded(request: Request, vae, positive, negative, model) -> io.NodeOutput:
     job = _job(request, model)
     canvas = job.sampled.layout.canvas
-    codec = region_codec(vae, job.region_mode, pixels=int(canvas.width * canvas.height))
+    codec = layer_codec(vae, job.region_mode, int(canvas.width * canvas.height), _info(model))
     return _node_output(job, encode_clean_slots(job, codec), positive, negative, 1)
 
 

@@ -14,7 +14,7 @@ from ..mrt_core.models.modes import REGION_MODES
 from ..mrt_core.stacks.layers import Layer, LayerStack, composite, crop_to_content, paste, unpremultiply
 from ..mrt_core.tasks.job import Job
 from ..mrt_core.tasks.realise import assemble, decode_layers, matched
-from .autoencoder import region_codec
+from .autoencoder import layer_codec
 from .convert import pixels_to_image, stack_to_layers
 from .region_latents import RUN
 from .sampler import region_job
@@ -39,7 +39,10 @@ class LayerSplitter(io.ComfyNode):
             search_aliases=["decode layers", "layers to images"],
             inputs=[
                 io.Latent.Input("latent", tooltip="From MRT Masked-Region Sampler, or from KSampler."),
-                io.Vae.Input("vae", tooltip="The VAE of Load MRT Model, or another one of Wan 2.1 or Qwen-Image."),
+                io.Vae.Input(
+                    "vae",
+                    tooltip="The VAE of Load MRT Model, or another one with alpha, such as qwen_image_layered_vae.",
+                ),
                 io.Int.Input(
                     "batch_index", default=0, min=0, max=63, tooltip="Which design of a batch, counted from 0."
                 ),
@@ -103,7 +106,7 @@ def split(latent: dict, job: Job, vae, batch_index: int, mode: str) -> LayerStac
             f"the batch index is {batch_index}, but the latent's last design is number {len(streams[0]) - 1}; use a lower one"
         )
     canvas = job.sampled.layout.canvas
-    codec = region_codec(vae, job.region_mode if mode == AUTO else mode, pixels=int(canvas.width * canvas.height))
+    codec = layer_codec(vae, job.region_mode if mode == AUTO else mode, pixels=int(canvas.width * canvas.height))
     latents = [stream[batch_index, :, 0].float() for stream in streams]
     made = decode_layers(job, latents, codec)
     stack = assemble(job.asked, made)

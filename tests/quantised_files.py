@@ -87,12 +87,83 @@ def _q6_k(x: np.ndarray) -> np.ndarray:
     return np.concatenate([low.reshape(n, -1), high.reshape(n, -1), codes.view(np.uint8), d.view(np.uint8)], 1)
 
 
+def _largest(x: np.ndarray) -> np.ndarray:
+    """The number of each group (..., count) that is farthest from 0, with its sign: (..., 1)."""
+    return np.take_along_axis(x, np.abs(x).argmax(-1)[..., None], -1)
+
+
+def _q2_k(x: np.ndarray) -> np.ndarray:
+    x = x.reshape(-1, 16, 16)
+    low, high = np.minimum(x.min(-1), 0), x.max(-1)
+    scale, minimum = (high - low) / 3, -low  # (n, 16)
+    units, codes = [], []
+    for part in (scale, minimum):
+        unit = (part.max(-1, keepdims=True) / 15).astype(np.float16)
+        units.append(unit)
+        codes.append(np.rint(part / np.maximum(unit, TINY)).clip(0, 15).astype(np.uint8))
+    step, base = (unit.astype(np.float32) * code for unit, code in zip(units, codes, strict=True))
+    q = np.rint((x + base[..., None]) / np.maximum(step, TINY)[..., None]).clip(0, 3).astype(np.uint8)
+    low_bits = np.bitwise_or.reduce(q.reshape(-1, 2, 4, 32) << np.array([0, 2, 4, 6], np.uint8)[:, None], 2)
+    packed = [codes[0] | codes[1] << 4, low_bits.reshape(len(x), -1), *(unit.view(np.uint8) for unit in units)]
+    return np.concatenate(packed, 1)
+
+
+def _q3_k(x: np.ndarray) -> np.ndarray:
+    x = x.reshape(-1, 16, 16)
+    scale = _largest(x)[..., 0] / -4  # (n, 16)
+    d = (np.abs(scale).max(-1, keepdims=True) / 31).astype(np.float16)
+    codes = np.rint(scale / np.maximum(d, TINY)).clip(-32, 31).astype(np.int8)
+    step = d.astype(np.float32) * codes
+    step = np.where(step == 0, TINY, step)[..., None]
+    q = (np.rint(x / step).clip(-4, 3) + 4).astype(np.uint8).reshape(-1, 2, 4, 32)
+    low = np.bitwise_or.reduce((q & 3) << np.array([0, 2, 4, 6], np.uint8)[:, None], 2).reshape(len(x), -1)
+    high = np.bitwise_or.reduce((q.reshape(-1, 8, 32) >> 2) << np.arange(8, dtype=np.uint8)[:, None], 1)
+    packed = (codes + 32).astype(np.uint8)
+    fours = (packed >> 4).reshape(-1, 4, 4) << np.array([0, 2, 4, 6], np.uint8)[:, None]
+    scales = np.concatenate([packed[:, :8] & 15 | (packed[:, 8:] & 15) << 4, np.bitwise_or.reduce(fours, 1)], 1)
+    return np.concatenate([high, low, scales, d.view(np.uint8)], 1)
+
+
+def _iq4_codes(x: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """The nearest of the sixteen values for groups (n, count) of a step (n, 1)."""
+    values = np.array(gguf.quants.IQ4_NL.kvalues, np.float32)
+    scaled = x / np.where(step == 0, 1, step)
+    return np.abs(scaled[..., None] - values).argmin(-1).astype(np.uint8)
+
+
+def _halves(q: np.ndarray) -> np.ndarray:
+    """Codes (n, 32) of four bits as bytes (n, 16)."""
+    return q[:, :16] | q[:, 16:] << 4
+
+
+def _iq4_nl(x: np.ndarray) -> np.ndarray:
+    x = x.reshape(-1, 32)
+    d = (_largest(x) / -127).astype(np.float16)
+    return np.concatenate([d.view(np.uint8), _halves(_iq4_codes(x, d.astype(np.float32)))], 1)
+
+
+def _iq4_xs(x: np.ndarray) -> np.ndarray:
+    x = x.reshape(-1, 8, 32)
+    scale = _largest(x)[..., 0] / -127  # (n, 8)
+    d = (np.abs(scale).max(-1, keepdims=True) / 31).astype(np.float16)
+    codes = np.rint(scale / np.maximum(d, TINY)).clip(-32, 31).astype(np.int8)
+    step = (d.astype(np.float32) * codes).reshape(-1, 1)
+    q = _halves(_iq4_codes(x.reshape(-1, 32), step)).reshape(len(x), -1)
+    packed = (codes + 32).astype(np.uint8)
+    high = np.bitwise_or.reduce((packed >> 4).astype(np.uint16) << np.arange(0, 16, 2, dtype=np.uint16), 1)
+    low = packed[:, ::2] & 15 | (packed[:, 1::2] & 15) << 4
+    return np.concatenate([d.view(np.uint8), high[:, None].astype("<u2").view(np.uint8), low, q], 1)
+
+
+QUANTISERS = {"Q2_K": _q2_k, "Q3_K": _q3_k, "Q6_K": _q6_k, "IQ4_NL": _iq4_nl, "IQ4_XS": _iq4_xs}
+
+
 def gguf_blocks(weight: Tensor, name: str) -> np.ndarray:
     """The rows of blocks (rows, bytes) of a weight (rows, columns)."""
     x = weight.numpy().astype(np.float32)
-    if name == "Q8_0":
-        return gguf.quants.quantize(x, gguf.GGMLQuantizationType.Q8_0)
-    blocks = _q6_k(x) if name == "Q6_K" else _with_minima(x, int(name[1]))
+    if name.endswith(("_0", "_1")):
+        return gguf.quants.quantize(x, gguf.GGMLQuantizationType[name])
+    blocks = QUANTISERS[name](x) if name in QUANTISERS else _with_minima(x, int(name[1]))
     return blocks.reshape(len(x), -1)
 
 
@@ -155,6 +226,27 @@ def save_fp8(path: Path, state: dict[str, Tensor], scheme: str, name: str = "flo
     elif scheme == "metadata":
         metadata["_quantization_metadata"] = json.dumps({"format_version": "1.0", "layers": layers})
     save_file(stored, path, metadata)
+    return stands_for
+
+
+def save_by_row(
+    path: Path, state: dict[str, Tensor], name: str = "float8_e4m3fn", flat: bool = False, prefix: str = ""
+):
+    """Write a file whose matrices are 8-bit numbers with a scale per row, (rows, 1) or flat, as `weight_scale` and without any
+    description; what it stands for."""
+    stored, stands_for = {}, {}
+    for key, tensor in state.items():
+        if not key.endswith(".weight") or tensor.ndim == BIAS_AND_NORMS:
+            stored[prefix + key] = stands_for[key] = tensor
+            continue
+        dtype = {**FLOAT8, "int8": torch.int8}[name]
+        limits = torch.iinfo(dtype) if name == "int8" else torch.finfo(dtype)
+        scale = tensor.abs().amax(1, keepdim=True) / limits.max  # (rows, 1)
+        scaled = tensor / scale
+        packed = (scaled.round() if name == "int8" else scaled).to(dtype)
+        stored[prefix + key], stored[f"{prefix}{key}_scale"] = packed, scale.flatten() if flat else scale
+        stands_for[key] = packed.float() * scale
+    save_file(stored, path)
     return stands_for
 
 

@@ -24,7 +24,7 @@ from ..models.unfilled import UNFILLED
 from ..weights import WeightSource, open_weights
 from ..weights.keys import AUTOENCODER_PREFIX, INFO_KEY, TEXT_PREFIX, TOKENIZER_KEY, ZERO_TIMESTEP_MARKER
 from ..weights.packed_linear import is_quantised, pack_linears
-from ..weights.plain import dequantise
+from ..weights.plain import as_scale, dequantise
 from ..weights.quantisation import LayerFormat, our_name
 from ..weights.reading import read_weights
 from ..weights.safetensors_file import save_atomically
@@ -116,8 +116,8 @@ def load_checkpoint(
 class CheckpointParts(NamedTuple):
     """State dicts of a file's parts in our names, each without its prefix and empty where the part is absent.
 
-    The layers of `packed` have a quantised `weight` of their format, for fp8 a `weight_scale` (), and perhaps an
-    `input_scale` ().
+    The layers of `packed` have a quantised `weight` of their format, for numbers of 8 bit a `weight_scale`, () or (rows, 1),
+    and perhaps an `input_scale` ().
     """
 
     info: CheckpointInfo
@@ -138,11 +138,14 @@ def read_parts(path: Path, device: str | torch.device = "cpu", dtype: torch.dtyp
     info = require_loadable(report)
     names = split_names(source.tensors, report.prefix)
 
+    unused = set(report.unexpected)
+
     def read(prefix: str) -> dict[str, Tensor]:
-        tensors = read_weights(source, names[prefix], device)
+        tensors = read_weights(source, [name for name in names[prefix] if name not in unused], device)
         return {name.removeprefix(prefix): tensor.to(dtype or tensor.dtype) for name, tensor in tensors}
 
-    transformer = _read_transformer(source, report, names[report.prefix], device, dtype)
+    stored = [name for name in names[report.prefix] if name not in unused]
+    transformer = _read_transformer(source, report, stored, device, dtype)
     canonical = canonical_autoencoder_state(read(AUTOENCODER_PREFIX))
     autoencoder = {name: tensor.contiguous() for name, tensor in canonical.items()}
     text_encoder = read(TEXT_PREFIX) if info.text_encoder else {}
@@ -165,7 +168,7 @@ def _read_transformer(
         if name is None:
             continue
         if name.endswith((".weight_scale", ".input_scale")):
-            state[name] = tensor.float().reshape(())
+            state[name] = as_scale(tensor)
         else:
             state[name] = tensor if name in packed else tensor.to(dtype or tensor.dtype)
     for layer in layers.keys() - report.packed.keys():

@@ -25,6 +25,8 @@ class Comparison:
         quantisation: Quantisation | None = None,
     ) -> None:
         """Compare the tensors that a file has for a model, `prefix` before each name, with the shapes expected of them."""
+        if quantisation and quantisation.foreign:
+            return
         layers = {f"{name}.weight": layer for name, layer in quantisation.layers.items()} if quantisation else {}
         sidecars = set(quantisation.sidecars) if quantisation else set()
         refused = set(quantisation.refused) if quantisation else set()
@@ -42,7 +44,8 @@ class Comparison:
                 self.misshapen.append(f"{prefix}{name} in {found.dtype} instead of {layer.dtype}")
 
     def add_scales(self, tensors: Mapping[str, TensorEntry], prefix: str, quantisation: Quantisation) -> None:
-        """Compare the scales of quantised layers: each fp8 layer has one, of one number; no layer is made up."""
+        """Compare the scales of quantised layers: each of 8-bit numbers has one, of a number or one per row; no layer is made
+        up."""
         for name, layer in quantisation.layers.items():
             if f"{name}.weight" not in tensors:
                 self.missing.append(f"{prefix}{name}.weight")
@@ -51,8 +54,10 @@ class Comparison:
             scales = [f"{name}.{scale}" for scale in ("weight_scale", "scale_weight") if f"{name}.{scale}" in tensors]
             if not scales:
                 self.missing.append(f"{prefix}{name}.weight_scale")
+            rows = tensors[f"{name}.weight"].shape[:1] if f"{name}.weight" in tensors else ()
+            allowed = ((*rows, 1), rows) if layer.per_row else ONE_NUMBER
             self.misshapen += [
-                f"{prefix}{scale} {list(tensors[scale].shape)} instead of one number"
+                f"{prefix}{scale} {list(tensors[scale].shape)} instead of one number{' per row' if layer.per_row else ''}"
                 for scale in scales
-                if tensors[scale].shape not in ONE_NUMBER or tensors[scale].dtype not in PLAIN_DTYPES
+                if tensors[scale].shape not in allowed or tensors[scale].dtype not in PLAIN_DTYPES
             ]

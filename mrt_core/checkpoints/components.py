@@ -16,6 +16,7 @@ from ..weights import WeightSource, open_weights
 from ..weights.keys import AUTOENCODER_PREFIX
 from ..weights.reading import read_weights
 from ..weights.settings import autoencoder_settings
+from .autoencoder_fit import LAYERED_VAE, require_alpha, require_same_channels, require_same_latents
 from .autoencoder_keys import autoencoder_config, canonical_autoencoder_state
 from .checkpoint import Checkpoint
 from .detection import inspect_weights, split_names
@@ -43,22 +44,27 @@ def read_autoencoder(path: Path | str) -> AutoencoderWeights:
     path = Path(path)
     folder = path / "vae" if (path / "vae").is_dir() else path
     source = open_weights(folder)
-    state = canonical_autoencoder_state(dict(read_weights(source, source.tensors)))
-    config = autoencoder_config(state)
+    try:
+        state = canonical_autoencoder_state(dict(read_weights(source, source.tensors)))
+        config = autoencoder_config(state)
+    except MRTError as error:
+        raise MRTError(f"{path.name}: {error}") from error
     beside = (folder if folder.is_dir() else folder.parent) / "config.json"
     statistics = {name: value for name, value in autoencoder_settings(beside).items() if value is not None}
     if statistics:
         log.info("latent statistics from %s", beside)
     config = replace(config, **statistics)
     expected = tensor_shapes(autoencoder_layers(config))
-    wrong = [
-        name for name in expected.keys() | state.keys() if getattr(state.get(name), "shape", None) != expected.get(name)
-    ]
+    wrong = [name for name, shape in expected.items() if getattr(state.get(name), "shape", None) != shape]
     if wrong:
         raise MRTError(
-            f"{path.name} is not a whole autoencoder: {len(wrong)} tensors are missing, unknown or of another shape "
+            f"{path.name} is not a whole autoencoder: {len(wrong)} tensors are missing or of another shape "
             f"({', '.join(sorted(wrong)[:3])}); download it again"
         )
+    extra = sorted(state.keys() - expected.keys())
+    if extra:
+        log.warning("%s has %d tensors that are not used, such as %s", path.name, len(extra), extra[0])
+    state = {name: state[name] for name in expected}
     return AutoencoderWeights(config, state)
 
 
@@ -67,9 +73,10 @@ def read_bundled_autoencoder(source: WeightSource, report: CheckpointReport) -> 
 
     `report` is of these weights and says that they can be loaded.
     """
-    names = split_names(source.tensors, report.prefix)[AUTOENCODER_PREFIX]
-    if not names:
+    stored = split_names(source.tensors, report.prefix)[AUTOENCODER_PREFIX]
+    if not stored:
         return None
+    names = [name for name in stored if name not in set(report.unexpected)]
     state = {name.removeprefix(AUTOENCODER_PREFIX): tensor for name, tensor in read_weights(source, names)}
     return AutoencoderWeights(report.info.autoencoder, canonical_autoencoder_state(state))
 
@@ -105,15 +112,42 @@ def build_autoencoder(weights: AutoencoderWeights, dtype: torch.dtype = torch.fl
 
 
 def find_autoencoder(checkpoint: Checkpoint, path: Path, given: Path | str | None, dtype: torch.dtype) -> Autoencoder:
-    """The autoencoder that was `given`, else the one that is with the checkpoint at `path`; raises MRTError for neither."""
+    """The autoencoder that was `given`, else the one that is with the checkpoint at `path`.
+
+    Raises MRTError where there is neither, for one that is given and of another kind than the transformer was trained with,
+    and for one without alpha where layers are to be made.
+    """
+    info = checkpoint.info
     if given is not None:
-        return load_autoencoder(given, dtype)
+        return _replacement(checkpoint, path, Path(given), dtype)
     if checkpoint.autoencoder is None:
         raise MRTError(
             f"{path.name} comes without an autoencoder, which turns layers into pictures; give one with --vae, such as "
-            "qwen_image_layered_vae.safetensors"
+            f"{LAYERED_VAE}"
+        )
+    if info.tasks:
+        require_alpha(
+            f"the one in {path.name}", info.autoencoder, f"give another one with --vae, such as {LAYERED_VAE}"
         )
     return checkpoint.autoencoder
+
+
+def _replacement(checkpoint: Checkpoint, path: Path, given: Path, dtype: torch.dtype) -> Autoencoder:
+    weights, info = read_autoencoder(given), checkpoint.info
+    own = "leave --vae out to use its own" if checkpoint.autoencoder is not None else ""
+    rgba = (info.autoencoder.in_channels, info.autoencoder.out_channels) == (4, 4)
+    remedy = own or (f"give --vae {LAYERED_VAE}" if rgba else "give the one that belongs to it")
+    if info.tasks:
+        require_alpha(
+            given.name, weights.config, remedy if info.autoencoder.out_channels == 4 else f"give --vae {LAYERED_VAE}"
+        )
+    if not info.tasks or info.autoencoder.out_channels == 4:
+        require_same_channels(given.name, weights.config, info, path.name, remedy)
+    require_same_latents(
+        given.name, weights.config, info, path.name,
+        own or "give the one that belongs to it, or put its config.json beside it",
+    )  # fmt: skip
+    return build_autoencoder(weights, dtype)
 
 
 def find_text_encoder(

@@ -5,6 +5,7 @@ Weights without our metadata are recognised by their tensors' names and shapes, 
 """
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +27,12 @@ from ..weights.keys import (
     TOKENIZER_KEY,
     ZERO_TIMESTEP_MARKER,
 )
-from ..weights.quantisation import PLAIN_DTYPES, LayerFormat, Quantisation, find_quantisation
+from ..weights.quantisation import PLAIN_DTYPES, LayerFormat, Quantisation, belongs_to_packed, find_quantisation
 from ..weights.safetensors_header import TensorEntry
 from ..weights.settings import FolderSettings
 from .autoencoder_names import autoencoder_config_of_shapes, canonical_shapes
 from .comparison import Comparison
-from .foreign_files import ART_MODEL, describe_foreign, is_mage_flow
+from .foreign_files import ART_MODEL, describe_foreign, is_control_network, is_mage_flow
 from .info import CheckpointInfo, Sampling
 from .parameter_shapes import ParameterGroup, autoencoder_layers, tensor_shapes, text_encoder_layers, transformer_layers
 from .report import QWEN_HEAD_DIM, CheckpointReport, Family
@@ -87,7 +88,7 @@ def inspect_weights(path: Path, source: WeightSource) -> CheckpointReport:
 
 def _transformer_prefix(tensors: Entries, metadata: Mapping[str, str]) -> str | None:
     """What stands before the names of a Qwen-Image transformer; None when there is none."""
-    if "training" in metadata:
+    if "training" in metadata or is_control_network(tensors):
         return None
     for prefix in TRANSFORMER_PREFIXES:
         if f"{prefix}txt_norm.weight" in tensors and any(
@@ -155,12 +156,16 @@ def _inspect_transformer(source: WeightSource, parts: _Parts, facts: dict[str, A
         tokenizer = _compare_text_encoder(metadata, parts.text, info, comparison, facts)
     if info is None and config is not None and (config.head_dim == QWEN_HEAD_DIM or settings.rope_axes):
         info = _public_info(family, config, autoencoder, bundled=bool(parts.autoencoder))
+    misleading = {
+        name for name in comparison.unexpected if _misleads(name.removeprefix(prefix), parts.transformer, config)
+    }
     return CheckpointReport(
         family=family,
         what="Qwen-Image" if settings.pipeline == "QwenImagePipeline" and family is Family.QWEN_IMAGE else str(family),
         parts=parts.names,
         missing=tuple(comparison.missing),
-        unexpected=tuple(comparison.unexpected),
+        unexpected=tuple(name for name in comparison.unexpected if name not in misleading),
+        misleading=tuple(name for name in comparison.unexpected if name in misleading),
         misshapen=tuple(comparison.misshapen),
         quantisation=quantisation,
         packed=packed,
@@ -170,6 +175,15 @@ def _inspect_transformer(source: WeightSource, parts: _Parts, facts: dict[str, A
         tokenizer=tokenizer,
         **facts,
     )
+
+
+def _misleads(name: str, tensors: Entries, config: TransformerConfig | None) -> bool:
+    """Whether the model would not be the file's own without this tensor: it is of one more block, or belongs to a weight of
+    8 bit or less, which it may scale."""
+    block = re.match(r"transformer_blocks\.(\d{1,6})\.", name)
+    if block and config is not None and int(block[1]) >= config.num_layers:
+        return True
+    return belongs_to_packed(name, tensors)
 
 
 def _packed_linears(layers: Mapping[str, ParameterGroup], quantisation: Quantisation | None) -> dict[str, LayerFormat]:

@@ -5,7 +5,9 @@ Given text alone, the language model is a plain Qwen2: its three rotary axes the
 read from local files; nothing here reaches for the network.
 """
 
+import logging
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from torch import Tensor
 
 from ..errors import MRTError
 from ..weights import WeightSource, open_weights
-from ..weights.plain import dequantise
-from ..weights.quantisation import Quantisation, find_quantisation, our_name
+from ..weights.plain import as_scale, dequantise
+from ..weights.quantisation import Quantisation, belongs_to_packed, find_quantisation, our_name
 from ..weights.reading import read_weights
+
+log = logging.getLogger(__name__)
 
 TEMPLATE_START = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
@@ -32,6 +36,7 @@ HEAD_DIM = 128  # of every Qwen2.5-VL
 ROPE_THETA = 1e6
 NORM_EPSILON = 1e-6
 LANGUAGE_PREFIXES = ("model.language_model.", "language_model.model.", "language_model.", "model.", "")
+VISION_TOWER = re.compile(r"(^|\.)visual\.")
 LANGUAGE_PARTS = ("embed_tokens.", "layers.", "norm.")
 
 
@@ -155,13 +160,26 @@ def _load_model(
     with torch.device("meta"):
         model = transformers.Qwen2Model(config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    wrong = {name for name in expected.keys() | shapes.keys() if expected.get(name) != shapes.get(name)}
+    wrong = {name for name, shape in expected.items() if shapes.get(name) != shape}
     scales = {our_name(name): prefix + name for name in scheme.sidecars}
-    wrong |= {name for name in _scale_names(scheme, expected) if not _is_one_number(source, scales.get(name))}
+    wrong |= {
+        name
+        for name in _scale_names(scheme, expected)
+        if not _is_scale(source, scales.get(name), expected[_weight(name)])
+    }
+    extra = sorted(shapes.keys() - expected.keys())
+    stored = {name: source.tensors[prefix + name] for name in names}
+    wrong |= {name for name in extra if belongs_to_packed(name, stored)}
     if wrong:
         raise MRTError(
             f"{weights} is not a whole Qwen2.5-VL: {len(wrong)} tensors are missing, unknown or of another shape "
             f"({', '.join(sorted(wrong)[:3])}); download it again"
+        )
+    if extra:
+        log.warning("%s has %d tensors that are not used, such as %s", weights.name, len(extra), extra[0])
+    if not any(VISION_TOWER.search(name) for name in source.tensors):
+        log.warning(
+            "%s has no vision tower and may be a Qwen2.5 without pictures, which prompts fit worse", weights.name
         )
     model.load_state_dict(
         _plain_weights(source, prefix, expected, scheme, scales, device, dtype), strict=True, assign=True
@@ -176,8 +194,13 @@ def _scale_names(scheme: Quantisation, names: Collection[str]) -> list[str]:
     return [f"{name}.weight_scale" for name in layers]
 
 
-def _is_one_number(source: WeightSource, name: str | None) -> bool:
-    return name is not None and math.prod(source.tensors[name].shape) == 1
+def _weight(scale: str) -> str:
+    return scale.removesuffix("_scale")
+
+
+def _is_scale(source: WeightSource, name: str | None, weight: tuple[int, ...]) -> bool:
+    """Whether there is one number for a weight of this shape, or one per row."""
+    return name is not None and math.prod(source.tensors[name].shape) in (1, weight[0])
 
 
 def _plain_weights(
@@ -191,7 +214,7 @@ def _plain_weights(
 ) -> dict[str, Tensor]:
     """The weights `names` as plain numbers, read one at a time; `scales` says where the scales of fp8 layers are."""
     needed = [scales[name] for name in _scale_names(scheme, names)]
-    numbers = {name: tensor.float().reshape(()) for name, tensor in read_weights(source, needed, device)}
+    numbers = {name: as_scale(tensor) for name, tensor in read_weights(source, needed, device)}
     state = {}
     for stored, tensor in read_weights(source, [prefix + name for name in names], device):
         name = stored.removeprefix(prefix)

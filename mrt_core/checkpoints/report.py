@@ -1,5 +1,6 @@
 """The report of what a checkpoint is, and whether it can be loaded."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,7 +13,13 @@ from ..weights.quantisation import LayerFormat, Quantisation
 from .foreign_files import ART_MODEL
 from .info import CheckpointInfo
 
-FORMATS = "plain, scaled fp8, ComfyUI's float8 or GGUF's Q8_0, Q4_K, Q5_K or Q6_K weights"
+log = logging.getLogger(__name__)
+
+FORMATS = "plain, fp8 or int8 with scales, ComfyUI's float8 or GGUF's Q2_K to Q8_0 or IQ4 weights"
+BF16_OR_SMALLER = (
+    "use the bf16 version of the file, or for a card of 8 GB a GGUF one, Q4_K_M (13 GB) or Q2_K (7 GB), of which --memory 8GB "
+    "streams what does not fit"
+)
 QWEN_HEAD_DIM = 128  # the one whose rotary axes are known without metadata
 
 
@@ -44,7 +51,8 @@ class CheckpointReport:
     size: int  # bytes
     parts: tuple[str, ...] = ()  # besides the transformer
     missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()  # and left out
+    misleading: tuple[str, ...] = ()  # unexpected, and without them the weights would mean something else
     misshapen: tuple[str, ...] = ()
     quantisation: Quantisation | None = None  # where the weights are not plain numbers
     packed: Mapping[str, LayerFormat] = field(default_factory=dict, repr=False)  # the linear layers among them
@@ -56,8 +64,32 @@ class CheckpointReport:
     @property
     def differences(self) -> str:
         """Missing, unexpected and misshapen tensors in words; empty for a complete file."""
-        groups = ((self.missing, "missing"), (self.unexpected, "unexpected"), (self.misshapen, "of another shape"))
+        groups = (
+            (self.missing, "missing"),
+            (self.unexpected + self.misleading, "unexpected"),
+            (self.misshapen, "of another shape"),
+        )
         return ", ".join(f"{len(names)} {word} ({_shorten(names)})" for names, word in groups if names)
+
+    @property
+    def fits(self) -> bool:
+        """Whether every weight of the model is there; tensors that nothing needs may be too."""
+        return not (self.missing or self.misleading or self.misshapen)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the tensors fit, in words."""
+        if not self.fits:
+            return self.differences
+        return (
+            f"complete, but {len(self.unexpected)} not used ({_shorten(self.unexpected)})"
+            if self.unexpected
+            else "complete"
+        )
+
+    @property
+    def _is_foreign(self) -> bool:
+        return self.quantisation is not None and self.quantisation.foreign
 
     def __str__(self) -> str:
         unit, scale = ("GiB", 2**30) if self.size >= 2**30 else ("MiB", 2**20)
@@ -68,7 +100,7 @@ class CheckpointReport:
             f"{self.size / scale:.1f} {unit}",
             *([f"with {' and '.join(self.parts)}"] if self.parts else []),
             *([f"quantised as {self.quantisation}"] if self.quantisation else []),
-            *([self.differences or "complete"] if self.family not in NOT_OURS else []),
+            *([self.verdict] if self.family not in NOT_OURS and not self._is_foreign else []),
         ]
         return ", ".join(facts)
 
@@ -86,14 +118,17 @@ def require_loadable(report: CheckpointReport) -> CheckpointInfo:
         )
     if report.quantisation and report.quantisation.refused:
         refused = ", ".join(report.quantisation.refused)
-        raise MRTError(
-            f"{name} is {what} quantised as {refused}, but {FORMATS} were expected; use the bf16 version of the file"
-        )
-    if report.differences:
+        raise MRTError(f"{name} is {what} quantised as {refused}, but {FORMATS} were expected; {BF16_OR_SMALLER}")
+    if not report.fits:
         raise MRTError(f"{name} is {what}, but its tensors do not fit: {report.differences}; {report.remedy}")
     if report.info is None:
         raise MRTError(
             f"{name} is {what} of an unknown size: without metadata only heads of {QWEN_HEAD_DIM} channels are known; "
             "use a file that carries the metadata `mrt`, or a diffusers folder with its config.json"
         )
+    if report.unexpected:
+        log.warning(
+            "%s has %d tensors that %s has not, such as %s; they are left out",
+            name, len(report.unexpected), what, report.unexpected[0],
+        )  # fmt: skip
     return report.info

@@ -11,27 +11,56 @@ from torch import Tensor, nn
 
 from ..checkpoints.info import CheckpointInfo
 from ..errors import MRTError
-from .file import Lora, LowRank
+from .adapters import Adapter, Decomposed, Hadamard, Kronecker, LowRank
+from .file import Lora
 
 BRANCH = "lora_branch"  # the name of a side branch among its layer's modules
 
 
-class SideBranch(nn.Module):
-    """Low-rank changes of one layer computed beside it; several are one of their summed rank. Not in the state dict."""
+class KroneckerBranch(nn.Module):
+    """The product with a Kronecker product, by its two factors: (a, b) and (c, d) for (..., b * d) to (..., a * c)."""
 
-    def __init__(self, terms: Sequence[tuple[LowRank, float]], device: torch.device):
+    def __init__(self, change: Kronecker, strength: float, device: torch.device):
         super().__init__()
-        for name, tensor in zip(("up", "down", "scale"), _joined(terms, device), strict=True):
-            self.register_buffer(name, tensor, persistent=False)
+        self.register_buffer("left", change.left.to(device), persistent=False)
+        self.register_buffer("right", (change.scale * strength * change.right.float()).to(device), persistent=False)
 
-    def add(self, terms: Sequence[tuple[LowRank, float]]) -> None:
+    def forward(self, x: Tensor) -> Tensor:
+        grouped = F.linear(x.unflatten(-1, (self.left.shape[1], -1)), self.right.to(x))  # (..., b, c)
+        return (self.left.to(x) @ grouped).flatten(-2)  # (..., a * c)
+
+
+class SideBranch(nn.Module):
+    """Changes of one layer computed beside it; low-rank ones are one of their summed rank. Not in the state dict."""
+
+    def __init__(self, change: "_Changes", rows: int, columns: int, device: torch.device):
+        super().__init__()
+        self.register_buffer("up", torch.zeros(rows, 0, device=device), persistent=False)
+        self.register_buffer("down", torch.zeros(0, columns, device=device), persistent=False)
+        self.register_buffer("scale", torch.zeros(0, device=device), persistent=False)
+        self.products = nn.ModuleList()
+        self.add(change)
+
+    def add(self, change: "_Changes") -> None:
         """Take in more changes, each with its strength."""
-        up, down, scale = _joined(terms, self.scale.device)
-        self.up = torch.cat([self.up, up], dim=1)
-        self.down, self.scale = torch.cat([self.down, down]), torch.cat([self.scale, scale])
+        adapters = change.adapters
+        loha = [(delta.as_low_rank(), strength) for delta, strength in adapters if isinstance(delta, Hadamard)]
+        low_rank = [*change.low_rank, *loha]
+        device = self.scale.device
+        if low_rank:
+            up, down, scale = _joined(low_rank, device)
+            first = not len(self.scale)  # whose precision counts
+            self.up = up if first else torch.cat([self.up, up], dim=1)
+            self.down = down if first else torch.cat([self.down, down])
+            self.scale = scale if first else torch.cat([self.scale, scale])
+        lokr = [(delta, strength) for delta, strength in adapters if isinstance(delta, Kronecker)]
+        self.products.extend(KroneckerBranch(delta, strength, device) for delta, strength in lokr)
 
     def forward(self, x: Tensor) -> Tensor:  # (..., in) -> (..., out)
-        return F.linear(F.linear(x, self.down.to(x)) * self.scale.to(x), self.up.to(x))
+        changed = F.linear(F.linear(x, self.down.to(x)) * self.scale.to(x), self.up.to(x))
+        for product in self.products:
+            changed = changed + product(x)
+        return changed
 
 
 def _joined(terms: Sequence[tuple[LowRank, float]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,13 +80,15 @@ class _Changes(NamedTuple):
 
     low_rank: list[tuple[LowRank, float]]
     differences: list[tuple[Tensor, float]]
+    adapters: list[tuple[Adapter, float]]
 
 
 def apply_loras(transformer: nn.Module, loras: Sequence[tuple[Lora, float]]) -> None:
     """Apply LoRAs, read for this transformer, with their strengths: merged where a layer has plain weights of at least
-    16 bit (summed in fp32, then rounded once), else as a side branch. Strength 0 changes nothing.
+    16 bit (summed in fp32, then rounded once), else as a side branch. Strength 0 changes nothing, and s takes s times the
+    way to the weight of strength 1; DoRA sees the weights as they were before.
 
-    Raises MRTError, before anything is changed, for a whole difference of a weight that is not plain.
+    Raises MRTError, before anything is changed, for a whole difference or a DoRA of a weight that is not plain.
     """
     changes = _by_parameter(loras)
     parameters = {name: _parameter(transformer, name) for name in changes}
@@ -67,11 +98,16 @@ def apply_loras(transformer: nn.Module, loras: Sequence[tuple[Lora, float]]) -> 
                 f"a LoRA has a whole difference for {name}, but that weight is quantised and only low-rank pairs can stand "
                 "beside it; use the bf16 version of the checkpoint"
             )
+        if not is_plain(parameters[name]) and any(isinstance(delta, Decomposed) for delta, _ in change.adapters):
+            raise MRTError(
+                f"a LoRA of the kind DoRA changes the lengths in {name}, but that weight is quantised and they cannot be told "
+                "beside it; use the bf16 version of the checkpoint, or a LoRA, LoHa or LoKr"
+            )
     for name, change in changes.items():
         if is_plain(parameters[name]):
             _merge(parameters[name], change)
         else:
-            _stand_beside(transformer.get_submodule(name.rpartition(".")[0]), change.low_rank)
+            _stand_beside(transformer.get_submodule(name.rpartition(".")[0]), change)
 
 
 def is_plain(weight: object) -> bool:
@@ -85,9 +121,11 @@ def _by_parameter(loras: Sequence[tuple[Lora, float]]) -> dict[str, _Changes]:
         if strength == 0:
             continue
         for layer, delta in lora.low_rank.items():
-            changes.setdefault(f"{layer}.weight", _Changes([], [])).low_rank.append((delta, strength))
+            changes.setdefault(f"{layer}.weight", _Changes([], [], [])).low_rank.append((delta, strength))
+        for layer, adapter in lora.adapters.items():
+            changes.setdefault(f"{layer}.weight", _Changes([], [], [])).adapters.append((adapter, strength))
         for name, difference in lora.differences.items():
-            changes.setdefault(name, _Changes([], [])).differences.append((difference, strength))
+            changes.setdefault(name, _Changes([], [], [])).differences.append((difference, strength))
     return changes
 
 
@@ -105,15 +143,20 @@ def _merge(weight: nn.Parameter, change: _Changes) -> None:
         wide.addmm_(up, down, alpha=strength * delta.scale)
     for difference, strength in change.differences:
         wide.add_(difference.to(wide), alpha=strength)
+    for adapter, strength in change.adapters:
+        before = weight.float()
+        wide.add_(
+            adapter.difference(before) if isinstance(adapter, Decomposed) else adapter.matrix(before), alpha=strength
+        )
     weight.copy_(wide)
 
 
-def _stand_beside(layer: nn.Module, terms: list[tuple[LowRank, float]]) -> None:
+def _stand_beside(layer: nn.Module, change: _Changes) -> None:
     if hasattr(layer, BRANCH):
-        getattr(layer, BRANCH).add(terms)
+        getattr(layer, BRANCH).add(change)
         return
     device = next(chain(layer.parameters(), layer.buffers())).device
-    layer.add_module(BRANCH, SideBranch(terms, device))
+    layer.add_module(BRANCH, SideBranch(change, layer.out_features, layer.in_features, device))
     layer.register_forward_hook(_add_branch)
 
 

@@ -6,7 +6,9 @@ The settings of a file and of the folder it lies in are untrusted input.
 
 import json
 import math
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +24,14 @@ PEFT_CONTAINER = "transformer."  # before the settings' names where a file holds
 LARGEST_FILE = 2**20  # bytes
 
 
+# What of a regular expression can take forever, even on a short name.
+REPEATED_GROUP = re.compile(r"\)[*+{]")
+MOST_REPEATS = 4  # in one pattern
+PLAIN_NAME = re.compile(r"[\w.]+")
+
+
 class PeftSettings(NamedTuple):
-    """What PEFT says of a LoRA; the patterns give other values for layers whose names end in theirs."""
+    """What PEFT says of a LoRA; the patterns give other values for layers whose names end in a match of theirs."""
 
     source: str
     alpha: float
@@ -34,18 +42,42 @@ class PeftSettings(NamedTuple):
 
     def scale(self, layer: str, rank: int) -> float:
         """The scale of one layer; raises MRTError where the settings belong to a LoRA of another rank."""
-        stated = _of_layer(self.rank_pattern, layer, self.rank)
+        stated = self._of_layer(self.rank_pattern, layer, self.rank)
         if stated is not None and stated != rank:
             raise MRTError(
                 f"{self.source} says rank {stated:g} for the layer {layer}, but its matrices have rank {rank}; use the "
                 "settings that belong to the file, or remove them"
             )
-        alpha = _of_layer(self.alpha_pattern, layer, self.alpha)
+        alpha = self._of_layer(self.alpha_pattern, layer, self.alpha)
         return alpha / math.sqrt(rank) if self.by_root else alpha / rank
 
+    def _of_layer(self, patterns: Mapping[str, float], layer: str, default: float | None) -> float | None:
+        """The value of the first pattern that matches, as in PEFT, or of none."""
+        return next((value for pattern, value in patterns.items() if _matches(pattern, layer, self.source)), default)
 
-def _of_layer(pattern: Mapping[str, float], layer: str, default: float | None) -> float | None:
-    return next((value for name, value in pattern.items() if layer == name or layer.endswith(f".{name}")), default)
+
+def _matches(pattern: str, layer: str, source: str) -> bool:
+    """Whether PEFT applies a pattern to a layer: it is a regular expression of the end of the layer's name."""
+    if PLAIN_NAME.fullmatch(pattern):
+        return f".{layer}".endswith(f".{pattern}")
+    compiled = _compile(pattern, source)
+    return any(compiled.match(name) for name in (layer, PEFT_CONTAINER + layer))
+
+
+@lru_cache(maxsize=4096)
+def _compile(pattern: str, source: str) -> re.Pattern:
+    """The pattern as PEFT reads it; raises MRTError for one that is wrong, or could take forever."""
+    if REPEATED_GROUP.search(pattern) or len(re.findall(r"(?<!\\)[*+]", pattern)) > MOST_REPEATS:
+        raise MRTError(
+            f"{source} has the pattern {pattern[:80]!r}, but at most {MOST_REPEATS} repetitions are read, none of them of a "
+            "group; write the layers' names instead"
+        )
+    try:
+        return re.compile(rf"(.*\.)?({pattern})$")
+    except (re.error, RecursionError, OverflowError):
+        raise MRTError(
+            f"{source} has the pattern {pattern[:80]!r}, but that is no regular expression; download the LoRA again"
+        ) from None
 
 
 def peft_settings(path: Path, metadata: Mapping[str, str]) -> PeftSettings | None:
@@ -85,8 +117,9 @@ def _parse_number(text: str, source: str) -> float:
 
 
 def _settings(values: Mapping[str, Any], source: str) -> PeftSettings | None:
-    """The settings that matter; None where they do not state an alpha."""
-    if values.get("lora_alpha") is None:
+    """The settings that matter; None where they do not state an alpha, or PEFT does not use it, as with LoKr."""
+    key = {"LOHA": "alpha", "LOKR": None}.get(str(values.get("peft_type")).upper(), "lora_alpha")
+    if key is None or values.get(key) is None:
         return None
 
     def number(value: Any, name: str) -> float:
@@ -103,7 +136,7 @@ def _settings(values: Mapping[str, Any], source: str) -> PeftSettings | None:
     rank = values.get("r")
     return PeftSettings(
         source,
-        number(values["lora_alpha"], "lora_alpha"),
+        number(values[key], key),
         None if rank is None else number(rank, "r"),
         pattern("alpha_pattern"),
         pattern("rank_pattern"),

@@ -1,7 +1,7 @@
 """GGUF's tensor types: their names, and how many bytes the weights of those that we read take.
 
 A row of weights is a row of blocks; a block holds its small integers and the half-precision scales that they share. The
-sizes are those of ggml, the library behind GGUF (ggml-common.h: block_q8_0, block_q4_K, block_q5_K, block_q6_K).
+sizes are those of ggml, the library behind GGUF (ggml-common.h: block_q4_0 to block_iq4_xs).
 """
 
 from typing import NamedTuple
@@ -23,7 +23,15 @@ class BlockFormat(NamedTuple):
 
 
 BLOCK_FORMATS = {
+    "Q4_0": BlockFormat(32, 18),
+    "Q4_1": BlockFormat(32, 20),
+    "Q5_0": BlockFormat(32, 22),
+    "Q5_1": BlockFormat(32, 24),
     "Q8_0": BlockFormat(32, 34),
+    "IQ4_NL": BlockFormat(32, 18),
+    "Q2_K": BlockFormat(256, 84),
+    "Q3_K": BlockFormat(256, 110),
+    "IQ4_XS": BlockFormat(256, 136),
     "Q4_K": BlockFormat(256, 144),
     "Q5_K": BlockFormat(256, 176),
     "Q6_K": BlockFormat(256, 210),

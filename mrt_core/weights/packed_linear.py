@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from .gguf_types import packed_columns
 from .plain import dequantise
-from .quantisation import FLOAT8_FORMATS, LayerFormat
+from .quantisation import LayerFormat
 
 
 class PackedLinear(nn.Module):
-    """A linear layer with a quantised `weight`, `weight_scale` for the fp8 formats, and a plain `bias`.
+    """A linear layer with a quantised `weight`, a `weight_scale`, () or (rows, 1), for numbers of 8 bit, and a plain `bias`.
 
     It computes in the precision of its input. Neither weight nor scale can be trained.
     """
@@ -22,9 +22,10 @@ class PackedLinear(nn.Module):
     ):
         super().__init__()
         self.in_features, self.out_features, self.format = in_features, out_features, layer
-        if layer.name in FLOAT8_FORMATS:
+        if layer.dtype:
+            shape = (out_features, 1) if layer.per_row else ()
             stored = torch.empty(out_features, in_features, dtype=getattr(torch, layer.name), device=device)
-            scale = nn.Parameter(torch.empty((), dtype=torch.float32, device=device), requires_grad=False)
+            scale = nn.Parameter(torch.empty(shape, dtype=torch.float32, device=device), requires_grad=False)
         else:
             columns = packed_columns(layer.name, in_features)
             stored, scale = torch.empty(out_features, columns, dtype=torch.uint8, device=device), None

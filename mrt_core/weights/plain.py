@@ -51,16 +51,20 @@ def _read_unmapped(source: WeightSource, names: Iterable[str]) -> Iterator[tuple
 
 
 def _read_scales(source: WeightSource, prefix: str, quantisation: Quantisation) -> dict[str, Tensor]:
-    """The scales () of packed weights, by our names."""
+    """The scales, () or (rows, 1), of packed weights, by our names."""
     names = [prefix + name for name in quantisation.sidecars if (our_name(name) or "").endswith(".weight_scale")]
-    return {
-        our_name(name.removeprefix(prefix)): scale.float().reshape(()) for name, scale in read_weights(source, names)
-    }
+    return {our_name(name.removeprefix(prefix)): as_scale(scale) for name, scale in read_weights(source, names)}
+
+
+def as_scale(stored: Tensor) -> Tensor:
+    """A scale in fp32: () where it is one number, (rows, 1) where every row has its own."""
+    return stored.float().reshape(()) if stored.numel() == 1 else stored.float().reshape(-1, 1)
 
 
 def dequantise(
     weight: Tensor, layer: LayerFormat, scale: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype
 ) -> Tensor:
-    """The plain weight (`shape`) of a packed one, computed in fp32; `scale` is one number, for the fp8 formats."""
+    """The plain weight (`shape`) of a packed one, computed in fp32; `scale`, () or (rows, 1), is that of
+    numbers of 8 bit."""
     plain = weight.float() * scale if layer.dtype else unpack_blocks(weight, layer.name)
     return plain.reshape(shape).to(dtype)

@@ -130,9 +130,31 @@ def test_missing_unexpected_and_misshapen_tensors_are_named(saved):
     rewrite(saved, change)
     report = inspect_checkpoint(saved)
     assert report.missing == ("txt_in.bias", "vae.decoder.conv_in.weight")
-    assert report.unexpected == ("extra.weight",)
+    assert report.unexpected == ("extra.weight",) and not report.fits
     assert report.misshapen == ("proj_out.bias [3] instead of [64]",)
     with pytest.raises(MRTError, match="2 missing.*txt_in.bias.*1 unexpected.*extra.weight.*1 of another shape"):
+        load_checkpoint(saved)
+
+
+def test_tensors_too_many_are_left_out_with_a_warning(checkpoint, saved, caplog):
+    extra = ("transformer_blocks.0.attn.pos_embed_cache", "vae.decoder.extra", "text_encoder.extra", "extra.weight")
+    rewrite(saved, lambda tensors: tensors.update({name: torch.zeros(3) for name in extra}))
+    report = inspect_checkpoint(saved)
+    assert set(report.unexpected) == set(extra)
+    assert str(report).endswith("complete, but 4 not used (" + ", ".join(report.unexpected[:3]) + ", ...)")
+    loaded = load_checkpoint(saved)
+    assert "mrt.safetensors has 4 tensors that MRT teacher has not, such as " in caplog.text
+    for name in ("transformer", "autoencoder", "text_encoder"):
+        before, after = getattr(checkpoint, name).state_dict(), getattr(loaded, name).state_dict()
+        assert all(torch.equal(before[key].bfloat16().float(), after[key]) for key in before)
+
+
+def test_a_block_too_many_is_no_small_matter(saved):
+    def change(tensors):
+        tensors["transformer_blocks.2.attn.to_q.weight"] = torch.zeros(32, 32)
+
+    rewrite(saved, change)
+    with pytest.raises(MRTError, match="do not fit: 1 unexpected .transformer_blocks.2.attn.to_q.weight"):
         load_checkpoint(saved)
 
 

@@ -107,7 +107,7 @@ def test_the_config_beside_an_autoencoder_gives_its_statistics(folder, tmp_path)
     assert config.latent_mean == (0.5,) * 16 and config.latent_std == (2.0,) * 16
 
 
-def test_what_is_missing_or_does_not_fit_is_said(folder, tmp_path):
+def test_what_is_missing_or_does_not_fit_is_said(folder, tmp_path, caplog):
     alone = tmp_path / "qwen_image_layered.safetensors"
     save_file(public_state(layered=True), alone)
     assert message_of(lambda: Pipeline.load(alone)) == (
@@ -122,6 +122,10 @@ def test_what_is_missing_or_does_not_fit_is_said(folder, tmp_path):
         f"{folder} gives text states 128 wide, but qwen_image_layered.safetensors takes 8; give the text encoder that it was "
         "trained with, Qwen2.5-VL-7B for Qwen-Image"
     )
+    whole = {name: tensor.contiguous() for name, tensor in random_autoencoder().state_dict().items()}
+    save_file(whole | {"extra": torch.zeros(1)}, tmp_path / "more.safetensors")
+    load_autoencoder(tmp_path / "more.safetensors")
+    assert "more.safetensors has 1 tensors that are not used, such as extra" in caplog.text
     part = {
         name: tensor.contiguous() for name, tensor in random_autoencoder().state_dict().items() if "mid" not in name
     }

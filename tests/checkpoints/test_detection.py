@@ -79,6 +79,13 @@ def test_fp8_weights_are_cast(tmp_path):
 
 OTHERS = {
     "a LoRA": {"transformer_blocks.0.attn.to_q.lora_A.weight": (4, 8)},
+    "a LoRA ": {"transformer_blocks.0.img_mod.1.lokr_w1": (4, 4), "transformer_blocks.0.img_mod.1.lokr_w2": (6, 1)},
+    "a ControlNet": {
+        "img_in.weight": (4, 4), "txt_norm.weight": (8,), "transformer_blocks.0.img_mod.1.weight": (24, 4),
+        "controlnet_blocks.0.weight": (4, 4), "controlnet_x_embedder.weight": (4, 4),
+    },
+    "a ControlNet ": {"control_model.input_blocks.0.0.weight": (4, 4)},
+    "a file quantised as DFloat11": {"blocks.0.encoded_exponent": (4,)},
     "an autoencoder alone": {"decoder.middle.0.residual.0.gamma": (4, 1, 1, 1)},
     "a language model alone": {"model.layers.0.self_attn.q_proj.weight": (4, 4)},
     "a FLUX or HunyuanVideo model": {"double_blocks.0.img_attn.qkv.weight": (4, 4)},
@@ -94,6 +101,7 @@ OTHERS = {
 def test_other_files_are_named(tmp_path, what):
     path = tmp_path / "other.safetensors"
     save_file({name: torch.zeros(shape) for name, shape in OTHERS[what].items()}, path)
+    what = what.strip()
     report = inspect_checkpoint(path)
     assert report.family is Family.OTHER
     assert report.what.startswith(what)

@@ -163,13 +163,30 @@ def test_paths_and_files_that_do_not_fit(weights_file, tokenizer_folder, tmp_pat
         load_qwen_text_encoder("Qwen/Qwen2.5-VL-7B-Instruct", tokenizer_folder)
 
 
+def test_a_tensor_too_many_is_left_out_with_a_warning(weights_file, tokenizer_folder, tmp_path, caplog):
+    state = load_file(weights_file) | {"model.norm.bias": torch.zeros(2)}
+    save_file(state, tmp_path / "more.safetensors")
+    load_qwen_text_encoder(tmp_path / "more.safetensors", tokenizer_folder)
+    assert "more.safetensors has 1 tensors that are not used, such as norm.bias" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda state: state.pop("model.embed_tokens.weight"), "is not Qwen2.5-VL: embed_tokens.weight is missing"),
         (lambda state: state.pop("model.layers.0.mlp.gate_proj.weight"), "its first layer is missing"),
         (lambda state: state.pop("model.layers.1.mlp.up_proj.weight"), r"1 tensors are .*layers.1.mlp.up_proj.weight"),
-        (lambda state: state.update({"model.norm.bias": torch.zeros(2)}), r"1 tensors are .*norm.bias"),
+        (
+            lambda state: state.update(
+                {
+                    "model.layers.1.mlp.up_proj.weight": state["model.layers.1.mlp.up_proj.weight"].to(
+                        torch.float8_e4m3fn
+                    ),
+                    "model.layers.1.mlp.up_proj.factor": torch.ones(2),
+                }
+            ),
+            r"1 tensors are .*layers.1.mlp.up_proj.factor",
+        ),
         (lambda state: state.update({"model.layers.0.self_attn.q_proj.weight": torch.zeros(8, 256)}), "heads of 128"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from quantised_files import save_fp8, save_gguf, wide_state
+from quantised_files import save_by_row, save_fp8, save_gguf, wide_state
 from safetensors.torch import save_file
 from worker import run_worker
 
@@ -16,6 +16,9 @@ PACKED = {
     "scaled.safetensors": LINEARS,
     "layers.safetensors": LINEARS,
     "e5m2.safetensors": LINEARS,
+    "iq4_xs.gguf": LINEARS,
+    "rows.safetensors": LINEARS,
+    "int8.safetensors": LINEARS,
     "plain.safetensors": 0,
     "shards/diffusion_pytorch_model.safetensors.index.json": 0,
     "whole/model_index.json": 0,
@@ -36,6 +39,9 @@ def save_models(folder: Path) -> None:
     save_fp8(first / "scaled.safetensors", state, "scaled")
     save_fp8(second / "layers.safetensors", state, "layers")
     save_fp8(second / "e5m2.safetensors", state, "metadata", "float8_e5m2")
+    save_gguf(first / "iq4_xs.gguf", state, "IQ4_XS")
+    save_by_row(first / "rows.safetensors", state)
+    save_by_row(second / "int8.safetensors", state, "int8", flat=True)
     save_file(state, second / "plain.safetensors")
     save_file(state, second / "whole" / "transformer" / "diffusion_pytorch_model.safetensors")
     (second / "whole" / "model_index.json").write_text("{}")

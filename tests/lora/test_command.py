@@ -146,7 +146,8 @@ def test_a_lora_for_the_full_size_fits_it(tmp_path):
     [
         (["img_in.lora_A.weight", "img_in.lora_B.weight"], "a LoRA, named .lora_A.weight, 1 layers, rank 1, F32"),
         (["diffusion_model.blocks.0.self_attn.q.lora_A.weight"], "a LoRA for another model, Wan or Cosmos"),
-        (["proj_out.lokr_w1"], "an adapter of the kind LoKr, which cannot be used"),
+        (["proj_out.oft_blocks"], "an adapter of the kind OFT or BOFT, which cannot be used"),
+        (["proj_out.lokr_w1", "proj_out.lokr_w2"], "a LoRA of the kind LoKr, named .lokr_w1, 1 layers, F32"),
         (["somewhere.lora_A.weight"], "a LoRA for an unknown model, with tensors such as somewhere.lora_A.weight"),
         (["transformer_blocks.70.attn.to_q.lora_A", "transformer_blocks.70.attn.to_q.lora_B"], "a LoRA, named .lora_A"),
     ],

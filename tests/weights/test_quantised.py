@@ -1,5 +1,7 @@
 """Quantised checkpoints: what they dequantise to, that they compute the same, and which are refused by name."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from quantised_files import (
     gguf_blocks,
     gguf_plain,
     json_tensor,
+    save_by_row,
     save_fp8,
     save_gguf,
     velocity,
@@ -31,6 +34,14 @@ HALF_STEPS = {
     "Q6_K": 1 / 62,
     "Q5_K": 1 / 31,
     "Q4_K": 1 / 15,
+    "Q5_1": 1 / 31,
+    "Q4_1": 1 / 15,
+    "Q5_0": 1 / 16,  # here and in the next, what the largest code of the other sign falls short by
+    "Q4_0": 1 / 8,
+    "IQ4_NL": 14 / 127,
+    "IQ4_XS": 16 / 127,  # with what the scale is rounded by
+    "Q3_K": 1 / 4,
+    "Q2_K": 1 / 3,
 }  # of a block's largest weight; K: of its range
 SCHEMES = ["scaled", "layers", "metadata"]
 
@@ -112,6 +123,42 @@ def test_fp8_with_scales_computes_as_the_same_weights_dequantised(tmp_path, sche
     assert torch.equal(velocity(loaded.transformer), velocity(plain_model(plain)))
 
 
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("name", [*FLOAT8, "int8"])
+def test_scales_per_row_compute_as_the_same_weights_dequantised(tmp_path, name, flat):
+    path = tmp_path / "model.safetensors"
+    plain = save_by_row(path, wide_state(layered=True), name, flat, prefix="model.diffusion_model.")
+    report = inspect_checkpoint(path)
+    assert str(report).endswith(f"quantised as scaled by row ({name}), complete")
+    loaded = load_checkpoint(path).transformer
+    assert loaded.proj_out.weight.dtype == {**FLOAT8, "int8": torch.int8}[name]
+    assert loaded.proj_out.weight_scale.shape == (64, 1)
+    config = replace(WIDE, additional_t_cond=True)
+    model = MaskedRegionTransformer(config)
+    model.load_state_dict(plain)
+    assert torch.equal(velocity(loaded), velocity(model))
+
+
+def test_int8_with_one_scale_is_read_too(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_by_row(path, wide_state(), "int8")
+    state = load_file(path)
+    state |= {name: torch.tensor(0.01) for name in state if name.endswith("weight_scale")}
+    save_file(state, path)
+    assert str(inspect_checkpoint(path)).endswith("quantised as scaled (int8), complete")
+    layer = load_checkpoint(path).transformer.proj_out
+    assert torch.equal(layer.plain_weight(torch.float32), state["proj_out.weight"].float() * 0.01)
+
+
+def test_a_scale_of_blocks_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_by_row(path, wide_state())
+    state = load_file(path) | {"proj_out.weight_scale": torch.ones(2, 2)}
+    save_file(state, path)
+    with pytest.raises(MRTError, match=r"proj_out.weight_scale \[2, 2\] instead of one number"):
+        load_checkpoint(path)
+
+
 def test_layers_of_one_file_may_be_plain_and_quantised(tmp_path):
     path = tmp_path / "mixed.safetensors"
     plain = save_fp8(path, wide_state(), "layers")
@@ -162,7 +209,16 @@ def test_a_quantised_model_is_not_saved_as_a_checkpoint(tmp_path):
 def test_packed_layers_have_the_bytes_of_their_format():
     """At the size of the public model's largest layer, on the meta device."""
     model = torch.nn.ModuleDict({"layer": torch.nn.Linear(12288, 3072, device="meta")})
-    for name, bits in {"Q8_0": 8.5, "Q6_K": 6.5625, "Q5_K": 5.5, "Q4_K": 4.5, "float8_e4m3fn": 8}.items():
+    for name, bits in {
+        "Q8_0": 8.5,
+        "Q6_K": 6.5625,
+        "Q5_K": 5.5,
+        "Q4_K": 4.5,
+        "Q2_K": 2.625,
+        "Q3_K": 3.4375,
+        "float8_e4m3fn": 8,
+        "int8": 8,
+    }.items():
         if isinstance(model["layer"], PackedLinear):
             model["layer"] = torch.nn.Linear(12288, 3072, device="meta")
         pack_linears(model, {"layer": LayerFormat(name)})
@@ -196,6 +252,30 @@ def test_other_formats_of_comfyui_are_refused_by_name(tmp_path, name, scheme):
     assert f"quantised as ComfyUI's mixed format ({name})" in str(inspect_checkpoint(tmp_path / "q.safetensors"))
 
 
+FOREIGN = {
+    "SVDQuant of nunchaku": ("qweight", "wscales", "smooth_factor", "proj_down", "proj_up"),
+    "DFloat11": ("encoded_exponent", "sign_mantissa", "luts", "output_positions", "gaps"),
+    "GPTQ or AWQ": ("qweight", "qzeros", "scales"),
+    "optimum-quanto": ("weight._data", "weight._scale"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_formats_of_other_software_are_named_with_a_remedy(tmp_path, name):
+    state = public_state()
+    for layer in ("attn.to_q", "attn.to_k", "img_mod.1"):
+        del state[f"transformer_blocks.0.{layer}.weight"]
+        state |= {f"transformer_blocks.0.{layer}.{part}": torch.zeros(4, dtype=torch.uint8) for part in FOREIGN[name]}
+    save_file(state, tmp_path / "q.safetensors")
+    assert str(inspect_checkpoint(tmp_path / "q.safetensors")).endswith(f"quantised as {name}")
+    message = f"q.safetensors is .* quantised as {name}, but plain, .*; use the bf16 version.* card of 8 GB a GGUF one.*--memory"
+    with pytest.raises(MRTError, match=message):
+        load_checkpoint(tmp_path / "q.safetensors")
+    packed = {key: tensor for key, tensor in state.items() if tensor.dtype == torch.uint8}
+    save_file(packed, tmp_path / "rest.safetensors")
+    assert f": a file quantised as {name}, " in str(inspect_checkpoint(tmp_path / "rest.safetensors"))
+
+
 def test_bitsandbytes_is_refused_by_name(tmp_path):
     layer = "transformer_blocks.0.attn.to_q.weight"
     state = public_state() | {layer: torch.zeros(8192, 1, dtype=torch.uint8), f"{layer}.absmax": torch.zeros(256)}
@@ -222,9 +302,9 @@ FAULTS = {
         "proj_out.weight in F32 instead of F8_E4M3",
     ),
     "no weight": (lambda s: s.pop("proj_out.weight"), "missing .proj_out.weight"),
-    "a layer too many": (
-        lambda s: s.update({"proj_in.comfy_quant": json_tensor({"format": "float8_e4m3fn"})}),
-        "1 unexpected .proj_in.comfy_quant",
+    "another scale": (
+        lambda s: s.update({"proj_out.weight_offset": torch.ones(64)}),
+        "1 unexpected .proj_out.weight_offset",
     ),
     "packed bias": (
         lambda s: s.update({"proj_out.bias": torch.zeros(64, dtype=torch.uint8)}),

@@ -317,15 +317,15 @@ def test_gguf_of_other_models_and_formats(tmp_path):
     state, end = public_state(), 0
     infos = []
     for name, tensor in state.items():
-        kind, size = (11, 0) if name == "proj_out.weight" else (0, 4 * tensor.numel())
+        kind, size = (16, 0) if name == "proj_out.weight" else (0, 4 * tensor.numel())
         infos.append(info(name, tuple(tensor.shape), kind, end))
         end += -(-size // 32) * 32
-    (tmp_path / "q3.gguf").write_bytes(gguf_bytes(infos, data=bytes(end)))
-    assert inspect_checkpoint(tmp_path / "q3.gguf").dtypes == ("F32", "Q3_K")
+    (tmp_path / "iq2.gguf").write_bytes(gguf_bytes(infos, data=bytes(end)))
+    assert inspect_checkpoint(tmp_path / "iq2.gguf").dtypes == ("F32", "IQ2_XXS")
     with pytest.raises(
-        MRTError, match="q3.gguf is .* quantised as Q3_K, but plain, .* were expected; use the bf16 version"
+        MRTError, match="iq2.gguf is .* quantised as IQ2_XXS, but plain, .* were expected; use the bf16 version"
     ):
-        load_checkpoint(tmp_path / "q3.gguf")
+        load_checkpoint(tmp_path / "iq2.gguf")
 
 
 def test_gguf_tensors_that_the_converter_reshaped(tmp_path):
