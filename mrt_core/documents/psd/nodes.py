@@ -148,7 +148,7 @@ def _join_fill(layer: PSDLayer, attributes: dict[str, Any], reading: Reading) ->
     if mode == PASS_THROUGH or mode in SPECIAL_MODES:
         reading.warn(
             layer.name,
-            f'its fill opacity of {fill / 255:.0%} was joined to its opacity, which "{mode}" is not exact in',
+            f'its fill opacity of {fill / 255:.0%} was joined to its opacity, which is not exact in "{mode}"',
         )
 
 
@@ -165,7 +165,7 @@ def _filled(layer: PSDLayer, pixels: np.ndarray, attributes: dict[str, Any], rea
     if mode == HARD_MIX:
         reading.warn(
             layer.name,
-            f'its fill opacity of {fill / 255:.0%} was joined to its opacity, which "{mode}" is not exact in',
+            f'its fill opacity of {fill / 255:.0%} was joined to its opacity, which is not exact in "{mode}"',
         )
     attributes["opacity"] = layer.opacity * fill / 255**2
     return pixels

@@ -133,6 +133,16 @@ def test_case_blank_preview_is_not_offered():
         load_psd_preview(CASES / "15_blank_preview.psd")
 
 
+def test_damaged_picture_is_not_offered_and_costs_nothing_else(tmp_path: Path):
+    document = PSDImage.open(CASES / "02_legacy_brightness.psd")
+    document._record.image_data = ImageData(Compression.RLE, b"\x00\x01\xff")
+    buffer = io.BytesIO()
+    document._record.write(buffer)
+    (tmp_path / "a.psd").write_bytes(buffer.getvalue())
+    stack = load_psd(tmp_path / "a.psd")
+    assert len(stack.layers) == 1 and stack.warnings[0].endswith("no preview is stored that would show it.")
+
+
 def test_white_page_that_claims_to_be_the_picture_is_not_offered():
     with pytest.raises(MRTError, match="stores no picture of its layers"):
         load_psd_preview(CASES / "08_clip_on_group.psd")
