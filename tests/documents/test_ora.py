@@ -239,6 +239,16 @@ def test_caption_stays_with_its_layer_when_another_is_lost(tmp_path: Path):
     assert (left.name, left.caption) == ("b", "two")
 
 
+@pytest.mark.parametrize("notes", [b"{", b"[]", b'{"metadata": {"seed": Infinity}}'])
+def test_notes_that_cannot_be_read_are_said(notes, tmp_path: Path):
+    path = written(tmp_path, IMAGE.format('<layer src="data/a.png"/>'))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("mrt.json", notes)
+    stack = load(path)
+    assert stack.metadata == {} and len(stack.layers) == 1
+    assert stack.warnings == ("The document: mrt.json cannot be read, so captions and metadata were left out.",)
+
+
 @pytest.mark.parametrize("size", ['w="0" h="9"', 'w="9" h="1e9"', 'w="-3" h="2"'])
 def test_frames_that_no_picture_has(size, tmp_path: Path):
     with pytest.raises(MRTError, match=r"a document has 1 to|it has no width and height"):

@@ -173,6 +173,36 @@ def test_cmyk_without_a_profile_is_said_to_be_approximate(kind, read):
     assert "it has no colour profile, so its CMYK colours are approximate" in said
 
 
+def ink_profile() -> bytes:
+    """A CMYK profile in which every ink is a gray: lightness falls by a third for C, M and Y each, and to 0 for K."""
+    corners = [(c, m, y, k) for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]
+    table = b"".join(bytes([round(255 * (1 - k) * (1 - (c + m + y) / 3)), 128, 128]) for c, m, y, k in corners)
+    identity = struct.pack(">9i", *[65536 if i % 4 == 0 else 0 for i in range(9)])
+    lut = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + identity + bytes(range(256)) * 4 + table + bytes(range(256)) * 3
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 9) + b"Gray ink\0" + bytes(4 + 4 + 2 + 1 + 67),
+        b"wtpt": b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061),
+        b"A2B0": lut,
+    }
+    offset, entries, body = 128 + 4 + 12 * len(tags), b"", b""
+    for name, data in tags.items():
+        data += bytes(-len(data) % 4)
+        entries += name + struct.pack(">II", offset + len(body), len(data))
+        body += data
+    header = struct.pack(
+        ">I4sI4s4s4s12s4s", offset + len(body), b"lcms", 0x02100000, b"prtr", b"CMYK", b"Lab ", bytes(12), b"acsp"
+    )
+    header += bytes(28) + struct.pack(">3i", 63190, 65536, 54061) + bytes(48)
+    return header + struct.pack(">I", len(tags)) + entries + body
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_with_a_profile_is_converted_by_it(kind, read):
+    for inks, lightness in (((0, 0, 0, 0), 255), ((0, 0, 0, 255), 0), ((255, 0, 0, 0), 161)):  # L* 66.7 is sRGB 161
+        pixels, said = read(encoded(Image.new("CMYK", (8, 8), inks), kind, icc_profile=ink_profile()))
+        assert np.abs(pixels[4, 4].astype(int) - (lightness, lightness, lightness, 255)).max() <= 3 and said == ""
+
+
 def test_profile_keeps_alpha_and_serves_palettes_and_gray(read):
     profile, red = wide_gamut(), (200, 30, 30)
     rgba = encoded(Image.new("RGBA", (2, 1), (*red, 77)), "PNG", icc_profile=profile)

@@ -44,7 +44,9 @@ def load_ora(path: Path) -> LayerStack:
             raise MRTError(f'"{path}" is a ZIP file but not OpenRaster; choose an .ora file.')
         image = _parse(read_member(archive, "stack.xml"), path)
         job = _read_job(archive)
-        reading = _Reading(archive, zip_budget(archive), job.get("nodes"))
+        reading = _Reading(archive, zip_budget(archive), (job or {}).get("nodes"))
+        if job is None:
+            reading.warnings.append(f"The document: {JOB} cannot be read, so captions and metadata were left out.")
         if kind != MIMETYPE:
             reading.warnings.append(f"The document: it calls itself {shown(kind)} and was read as OpenRaster.")
         root = next((child for child in image if _tag(child) == "stack"), None)
@@ -58,7 +60,7 @@ def load_ora(path: Path) -> LayerStack:
         except RecursionError as error:
             raise MRTError(f'The layer stack of "{path}" is damaged ({reason(error)}); save it again.') from error
         frame = _frame(image, layers, path, reading)
-        metadata = job.get("metadata")
+        metadata = (job or {}).get("metadata")
         return LayerStack(frame, layers, metadata if isinstance(metadata, dict) else {}, tuple(reading.warnings))
 
 
@@ -92,14 +94,15 @@ def _frame(image: ElementTree.Element, layers: tuple[Layer | Group, ...], path: 
     return frame
 
 
-def _read_job(archive: zipfile.ZipFile) -> dict[str, Any]:
+def _read_job(archive: zipfile.ZipFile) -> dict[str, Any] | None:
+    """Our own notes, empty in a file of another program; None for notes that cannot be read: welcome, not needed."""
     if JOB not in archive.namelist():
         return {}
     try:
         job = parse_json(read_member(archive, JOB))
-    except (ValueError, RecursionError):  # MRTError among them: our notes are welcome, not needed
-        return {}
-    return job if isinstance(job, dict) else {}
+    except (ValueError, RecursionError):  # MRTError among them
+        return None
+    return job if isinstance(job, dict) else None
 
 
 def _tag(element: ElementTree.Element) -> str:

@@ -9,6 +9,7 @@ from psd_tools.api.adjustments import AdjustmentLayer
 from psd_tools.api.layers import Group as PSDGroup
 from psd_tools.api.layers import Layer as PSDLayer
 from psd_tools.constants import Clipping, SectionDivider, Tag
+from psd_tools.psd.tagged_blocks import SectionDividerSetting
 
 from ...errors import MRTError
 from ...geometry import Box
@@ -127,7 +128,9 @@ def _read_node(
 
 
 def _attributes(layer: PSDLayer, extra: dict[str, Any]) -> dict[str, Any]:
-    mode, exact = BLEND_NAMES[layer.blend_mode], extra.get("blend_mode")
+    divider = _divider(layer) if isinstance(layer, PSDGroup) else None
+    key = divider.blend_mode if divider is not None and divider.blend_mode is not None else layer.blend_mode
+    mode, exact = BLEND_NAMES[key], extra.get("blend_mode")
     return {
         "name": layer.name,
         "opacity": layer.opacity / 255,
@@ -145,7 +148,7 @@ def _join_fill(layer: PSDLayer, attributes: dict[str, Any], reading: Reading) ->
     if mode == PASS_THROUGH or mode in SPECIAL_MODES:
         reading.warn(
             layer.name,
-            f'its fill opacity of {fill / 255:.0%} was joined to its opacity, which "{mode}" is not exact in',
+            f'its fill opacity of {fill / 255:.0%} was joined to its opacity, which is not exact in "{mode}"',
         )
 
 
@@ -162,20 +165,26 @@ def _filled(layer: PSDLayer, pixels: np.ndarray, attributes: dict[str, Any], rea
     if mode == HARD_MIX:
         reading.warn(
             layer.name,
-            f'its fill opacity of {fill / 255:.0%} was joined to its opacity, which "{mode}" is not exact in',
+            f'its fill opacity of {fill / 255:.0%} was joined to its opacity, which is not exact in "{mode}"',
         )
     attributes["opacity"] = layer.opacity * fill / 255**2
     return pixels
 
 
-def _is_closed(layer: PSDGroup, reading: Reading) -> bool:
-    blocks = layer.tagged_blocks
-    for tag in (Tag.NESTED_SECTION_DIVIDER_SETTING, Tag.SECTION_DIVIDER_SETTING):
-        kind = getattr(blocks.get_data(tag), "kind", None)
-        if kind in (SectionDivider.OPEN_FOLDER, SectionDivider.CLOSED_FOLDER):
-            return kind == SectionDivider.CLOSED_FOLDER
-    reading.warn(layer.name, "whether the group is folded cannot be read, and it was left open")
-    return False
+def _is_closed(group: PSDGroup, reading: Reading) -> bool:
+    divider = _divider(group)
+    if divider is None:
+        reading.warn(group.name, "whether the group is folded cannot be read, and it was left open")
+    return divider is not None and divider.kind == SectionDivider.CLOSED_FOLDER
+
+
+def _divider(layer: PSDLayer) -> SectionDividerSetting | None:
+    """The block that says that a layer is a group; groups deep inside others have one of another name."""
+    for tag in (Tag.SECTION_DIVIDER_SETTING, Tag.NESTED_SECTION_DIVIDER_SETTING):
+        divider = layer.tagged_blocks.get_data(tag)
+        if getattr(divider, "kind", None) in (SectionDivider.OPEN_FOLDER, SectionDivider.CLOSED_FOLDER):
+            return divider
+    return None
 
 
 def _read_pixels(

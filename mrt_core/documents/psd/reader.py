@@ -146,7 +146,12 @@ def _has_preview(document: PSDImage) -> bool:
     """Whether a picture of the document is stored; programs that store none leave the place for it white."""
     if not _says_preview(document) or document.width * document.height > MAX_PIXELS:
         return False
-    stored = document._record.image_data.get_data(document._record.header, split=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            stored = document._record.image_data.get_data(document._record.header, split=False)
+        except Exception:  # a damaged picture makes the decoder raise errors of many kinds, and is none to offer
+            return False
     return stored.count(b"\xff") < len(stored)
 
 

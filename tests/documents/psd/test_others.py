@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from psd_tools import PSDImage
-from psd_tools.constants import BlendMode, Clipping, ColorMode, Compression, EffectOSType, Resource, Tag
+from psd_tools.constants import BlendMode, Clipping, ColorMode, Compression, EffectOSType, Resource, SectionDivider, Tag
 from psd_tools.psd import PSD
 from psd_tools.psd.descriptor import Bool, Descriptor, DescriptorBlock, DescriptorBlock2
 from psd_tools.psd.effects_layer import EffectsLayer, ShadowInfo
@@ -57,6 +57,16 @@ def read(document: PSDImage, tmp_path: Path) -> LayerStack:
 def test_case_group_whose_folded_state_cannot_be_read():
     (group,) = case("01_deep_group_lsdk.psd").layers
     assert (group.name, group.closed, [layer.name for layer in group.layers]) == ("deep", False, ["inside"])
+
+
+@pytest.mark.parametrize("mode", [BlendMode.MULTIPLY, BlendMode.PASS_THROUGH])
+def test_folded_group_deep_inside_others(mode, tmp_path: Path):
+    document = PSDImage.open(CASES / "01_deep_group_lsdk.psd")
+    divider = document[0].tagged_blocks.get_data(Tag.NESTED_SECTION_DIVIDER_SETTING)
+    divider.kind, divider.signature, divider.blend_mode = SectionDivider.CLOSED_FOLDER, b"8BIM", mode
+    document[0]._record.blend_mode = BlendMode.NORMAL
+    (group,) = read(document, tmp_path).layers
+    assert group.closed and group.blend_mode == ("multiply" if mode == BlendMode.MULTIPLY else "pass-through")
 
 
 def test_case_legacy_brightness_is_named_and_left_out():
@@ -121,6 +131,16 @@ def test_case_blank_preview_is_not_offered():
     assert (case("15_blank_preview.psd").layers[0].pixels == (10, 20, 30, 255)).all()
     with pytest.raises(MRTError, match=r'stores no picture of its layers; save it again with "Maximize Compatibility"'):
         load_psd_preview(CASES / "15_blank_preview.psd")
+
+
+def test_damaged_picture_is_not_offered_and_costs_nothing_else(tmp_path: Path):
+    document = PSDImage.open(CASES / "02_legacy_brightness.psd")
+    document._record.image_data = ImageData(Compression.RLE, b"\x00\x01\xff")
+    buffer = io.BytesIO()
+    document._record.write(buffer)
+    (tmp_path / "a.psd").write_bytes(buffer.getvalue())
+    stack = load_psd(tmp_path / "a.psd")
+    assert len(stack.layers) == 1 and stack.warnings[0].endswith("no preview is stored that would show it.")
 
 
 def test_white_page_that_claims_to_be_the_picture_is_not_offered():
