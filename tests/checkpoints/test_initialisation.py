@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from quantised_files import WIDE, save_gguf, wide_state
+from quantised_files import WIDE, save_by_row, save_gguf, wide_state
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny_checkpoints import PUBLIC, public_state, tiny_checkpoint
@@ -128,6 +128,19 @@ def test_quantised_weights_are_unpacked(tmp_path, vae, capsys):
     for name in ("transformer_blocks.0.attn.to_q", "transformer_blocks.0.img_mlp.net.0.proj"):
         layer = made.get_submodule(name).bfloat16()
         assert torch.equal(layer(x), packed.get_submodule(name)(x))
+
+
+def test_scales_per_row_are_unpacked_and_a_tensor_too_many_is_left_out(tmp_path, vae):
+    plain = save_by_row(tmp_path / "public.safetensors", public_state(), "int8")
+    save_file(
+        load_file(tmp_path / "public.safetensors") | {"transformer_blocks.0.attn.cache": torch.zeros(3)},
+        tmp_path / "public.safetensors",
+    )
+    made = initialise_checkpoint(tmp_path / "public.safetensors", tmp_path / "mrt.safetensors", vae, torch.float32)
+    assert made.quantised == "scaled by row (int8)"
+    stored = load_file(tmp_path / "mrt.safetensors")
+    assert all(torch.equal(stored[name], tensor) for name, tensor in plain.items())
+    assert "transformer_blocks.0.attn.cache" not in stored
 
 
 def test_scaled_fp8_is_unpacked_with_its_scales(tmp_path, vae):

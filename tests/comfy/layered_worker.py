@@ -14,10 +14,13 @@ from mrt_pack.mrt_core.checkpoints.checkpoint import load_checkpoint
 from mrt_pack.mrt_core.errors import MRTError
 from mrt_pack.mrt_core.geometry import Size
 from mrt_pack.mrt_core.layouts.layout import full_frame_layout
+from mrt_pack.mrt_core.models.autoencoder import Autoencoder
+from mrt_pack.mrt_core.models.configs import AutoencoderConfig
 from mrt_pack.mrt_core.models.sequence import patchify
 from mrt_pack.mrt_core.pipeline import Pipeline, SamplingOptions
 from mrt_pack.mrt_core.tasks.region_codec import RegionCodec
 from mrt_pack.mrt_core.tasks.request import image_to_layers_request
+from mrt_pack.nodes.autoencoder import load_vae
 from mrt_pack.nodes.checkpoint_files import checkpoint_path
 from mrt_pack.nodes.convert import image_to_pixels
 
@@ -55,6 +58,10 @@ def main() -> None:
     streams = [model.model.process_latent_in(stream) for stream in sampled["samples"].unbind()]
     found = torch.cat([patchify(stream[0, :, 0]) for stream in streams])
     unconnected = run("MRTImageToRegionLatents", positive, negative, vae, image, layers=LAYERS)
+    rgb = load_vae(Autoencoder(AutoencoderConfig(8, 3, 3)).state_dict())
+    paper = load_vae(Autoencoder(AutoencoderConfig(8, 3, 4)).state_dict())
+    wide = [[torch.randn(1, 7, width + 1), {}]]
+    other = run("MRTImageToRegionLatents", wide, negative, vae, image, model=model, layers=LAYERS)
     report = {
         "difference": float((found - tokens).abs().max()),
         "scale": float(tokens.abs().max()),
@@ -62,6 +69,14 @@ def main() -> None:
         "sizes": [list(layer["image"].shape[-3:-1]) for layer in layers["layers"]],
         "images": list(images.shape),
         "composite": float((run("MRTLayerSplitter", sampled, vae)[3][..., :3] - image).abs().max()),
+        "rgb encoder": message_of(
+            lambda: run("MRTImageToRegionLatents", positive, negative, rgb, image, layers=LAYERS)
+        ),
+        "rgb decoder": message_of(lambda: run("MRTLayerSplitter", sampled, rgb)),
+        "other encoder": message_of(
+            lambda: run("MRTImageToRegionLatents", positive, negative, paper, image, model=model, layers=LAYERS)
+        ),
+        "other text": message_of(lambda: run("MRTMaskedRegionSampler", model, *other, SEED, STEPS, CFG)),
         "unconnected": message_of(lambda: run("MRTMaskedRegionSampler", model, *unconnected, SEED, STEPS, CFG)),
     }
     REPORT.write_text(json.dumps(report, indent=1))

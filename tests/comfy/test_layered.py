@@ -44,3 +44,23 @@ def test_the_model_must_be_connected(report):
         "the latent was laid out for another kind of model, mrt and not qwen_image_layered; connect the sampler's model to "
         "the model input of the Region Latents node too"
     )
+
+
+@pytest.mark.parametrize("place", ["rgb encoder", "rgb decoder"])
+def test_a_vae_without_alpha_is_refused(report, place):
+    assert report[place] == (
+        "the VAE is an autoencoder of 3 (RGB) image channels, but layers need 4 (RGBA), since without alpha every one would be "
+        "opaque; connect the VAE of Load MRT Model, or Load VAE with qwen_image_layered_vae"
+    )
+
+
+def test_a_vae_of_other_channels_than_the_models_is_refused(report):
+    assert report["other encoder"].startswith(
+        "the VAE is an autoencoder of image channels 3 (RGB) in and 4 (RGBA) out, but the model was trained with 4 (RGBA) in and "
+    )
+
+
+def test_a_clip_of_another_width_is_refused(report):
+    assert report["other text"].startswith(
+        "the text encoder gives states 9 wide, but the model takes 8; connect the CLIP"
+    )
