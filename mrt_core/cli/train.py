@@ -17,6 +17,7 @@ from ..tasks.region_codec import RegionCodec
 from ..training import bundle
 from ..training.autoencoder import AutoencoderTraining, finish_autoencoder, train_autoencoder
 from ..training.document_samples import write_document_shards
+from ..training.flow_matching import NOISE_SHIFT
 from ..training.samples import TRAINING_MIX, write_shards
 from ..training.student import StudentTraining, train_student
 from ..training.teacher import TeacherModel, TeacherTraining, train_teacher
@@ -64,6 +65,19 @@ def add_commands(commands) -> None:
                          "over which the learning rate falls to 0, default: %(default)s")  # fmt: skip
 
     add_shares(teacher)
+    for name, value, words in (
+        ("--learning-rate", TeacherTraining.learning_rate, "of Adam"),
+        ("--matrix-learning-rate", TeacherTraining.matrix_learning_rate, "of Muon"),
+    ):
+        teacher.add_argument(name, type=float, default=value, help=f"{words}, default: %(default)s")
+    shifts = list(NOISE_SHIFT.values())
+    teacher.add_argument("--noise-shift", type=float, nargs=4, default=shifts, metavar=("T", "I", "A", "R"),
+                         help="how far the noise levels of each task lean to 1, default: %(default)s")  # fmt: skip
+    teacher.add_argument(
+        "--save-every", type=int, default=TeacherTraining.save_every, help="steps, default: %(default)s"
+    )
+    teacher.add_argument("--sizes", type=int, nargs=3, metavar=("LAYERS", "HEADS", "HEAD_DIM"), help="of a transformer that "
+                         "is begun; default: those of mrt-tiny, 8 4 64")  # fmt: skip
     teacher.add_argument("--adam", action="store_true", help="Adam for all weights in place of Muon for matrices")
     teacher.add_argument(
         "--sharded", action="store_true", help="under torchrun: shard the model over the devices (FSDP2)"
@@ -96,6 +110,9 @@ def add_commands(commands) -> None:
     )
     student.add_argument("--fake-learning-rate", type=float, default=StudentTraining.fake_learning_rate, help="default: "
                          "%(default)s")  # fmt: skip
+    student.add_argument(
+        "--save-every", type=int, default=StudentTraining.save_every, help="updates, default: %(default)s"
+    )
     add_shares(student)
 
     finish = _step(
@@ -169,10 +186,15 @@ def run_teacher(options: argparse.Namespace) -> None:
         batch=options.batch,
         decay_share=options.decay_share,
         shares=task_shares(options),
+        noise_shift=dict(zip(NOISE_SHIFT, options.noise_shift, strict=True)),
+        learning_rate=options.learning_rate,
+        matrix_learning_rate=options.matrix_learning_rate,
+        save_every=options.save_every,
         matrices=not options.adam,
         sharded=options.sharded,
     )
-    teacher = bundle.new_teacher(tokenizer)
+    sizes = bundle.run_sizes(options.folder, bundle.sized(*options.sizes) if options.sizes else None)
+    teacher = bundle.new_teacher(tokenizer, sizes)
     bundle.load_start(options.folder, teacher)
     train_teacher(options.folder / "teacher", options.folder / "samples", teacher, settings)
 
@@ -196,6 +218,7 @@ def run_student(options: argparse.Namespace) -> None:
         shift=options.shift,
         learning_rate=options.learning_rate,
         fake_learning_rate=options.fake_learning_rate,
+        save_every=options.save_every,
         shares=task_shares(options),
     )
     train_student(options.folder / "student", options.folder / "samples", _teacher(options), settings)
@@ -215,7 +238,7 @@ def run_bundle_student(options: argparse.Namespace) -> None:
 def _teacher(options: argparse.Namespace) -> TeacherModel:
     """The trained teacher of the run folder."""
     tokenizer = bundle.learned_tokenizer(options.folder, DesignSettings(frame_area=options.frame_area))
-    teacher = bundle.new_teacher(tokenizer)
+    teacher = bundle.new_teacher(tokenizer, bundle.run_sizes(options.folder))
     bundle.load_teacher(options.folder, teacher)
     return teacher
 

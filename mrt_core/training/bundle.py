@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
+from ..atomic import atomic_file
 from ..checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..checkpoints.info import CheckpointInfo, Sampling
 from ..designs.generator import DesignSettings, generate_design
@@ -32,6 +33,7 @@ TINY_TRANSFORMER = TransformerConfig(num_layers=8, num_heads=4, head_dim=64, tex
 TINY_TEXT = TextConfig()
 STATE_FILE = "state.safetensors"  # of the teacher or the student, in a folder of its own in the run folder
 TEXT_FILE = "text_encoder.safetensors"  # in a run folder that goes on from a checkpoint: its text embeddings
+SIZES_FILE = "sizes.json"  # in a run folder: those of its transformer
 TRANSFORMER_FILE = "transformer.safetensors"  # in a run folder that goes on from a checkpoint: its transformer
 CAPTION_DESIGNS = 4000  # designs whose captions the tokenizer learns from
 
@@ -68,9 +70,46 @@ def learned_tokenizer(folder: Path, settings: DesignSettings) -> Tokenizer:
     return Tokenizer.from_file(str(path))
 
 
+def sized(layers: int, heads: int, head_dim: int) -> TransformerConfig:
+    """A small transformer's sizes; raises MRTError for a head that cannot be shared among the three axes of positions."""
+    if min(layers, heads, head_dim) < 1 or head_dim % 16:
+        raise MRTError(
+            f"the sizes are {layers} layers and {heads} heads of {head_dim}, but there must be at least one of each and a head "
+            "is a multiple of 16 wide; give others, such as 8 layers and 4 heads of 64"
+        )
+    axes = head_dim // 4, 3 * head_dim // 8, 3 * head_dim // 8
+    return replace(TINY_TRANSFORMER, num_layers=layers, num_heads=heads, head_dim=head_dim, rope_axes=axes)
+
+
+def run_sizes(folder: Path, asked: TransformerConfig | None = None) -> TransformerConfig:
+    """The transformer's sizes of a run folder: those that it was begun with, or begins with now, `asked` or the bundled ones.
+
+    Raises MRTError where other ones are asked for than it has.
+    """
+    path = folder / SIZES_FILE
+    if path.exists():
+        sizes = CheckpointInfo.from_json(path.read_text(encoding="utf-8")).transformer
+        if asked not in (None, sizes):
+            raise MRTError(
+                f"{folder} was begun with other sizes; leave them out, or give another run folder with --run"
+            )
+        return sizes
+    sizes = asked or TINY_TRANSFORMER
+    write_sizes(folder, sizes)
+    return sizes
+
+
+def write_sizes(folder: Path, sizes: TransformerConfig) -> None:
+    """Keep the transformer's sizes in a run folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(folder / SIZES_FILE, overwrite=True) as file:
+        file.write(CheckpointInfo(sizes, AutoencoderConfig()).to_json().encode())
+
+
 def new_teacher(tokenizer: Tokenizer, transformer: TransformerConfig = TINY_TRANSFORMER) -> TeacherModel:
-    """An untrained teacher of the bundled size."""
-    return TeacherModel(transformer, replace(TINY_TEXT, vocabulary=tokenizer.get_vocab_size()), tokenizer)
+    """An untrained teacher, of the bundled size unless another is given."""
+    text = replace(TINY_TEXT, vocabulary=tokenizer.get_vocab_size(), width=transformer.text_dim)
+    return TeacherModel(transformer, text, tokenizer)
 
 
 def load_start(folder: Path, teacher: TeacherModel) -> None:
@@ -153,3 +192,4 @@ def unpack_checkpoint(path: Path, folder: Path) -> None:
     checkpoint.text_encoder.tokenizer.save(str(folder / "tokenizer.json"))
     save_atomically(checkpoint.text_encoder.state_dict(), folder / TEXT_FILE, {})
     save_atomically(checkpoint.transformer.state_dict(), folder / TRANSFORMER_FILE, {})
+    write_sizes(folder, checkpoint.info.transformer)

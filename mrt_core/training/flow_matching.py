@@ -65,9 +65,9 @@ class LatentBatch:
         """All tokens (N, 64): `x` (M, 64) on the noisy ones, the encoded latents on the clean ones."""
         return self.latents.masked_scatter(self.noisy[:, None], x)
 
-    def random_levels(self) -> Tensor:
+    def random_levels(self, noise_shift: Mapping[Task, float] = NOISE_SHIFT) -> Tensor:
         """One random noise level per sample (B,), leaning to 1 as its task's do."""
-        shift = torch.tensor([NOISE_SHIFT[task] for task in self.tasks], device=self.latents.device)
+        shift = torch.tensor([noise_shift[task] for task in self.tasks], device=self.latents.device)
         return shift_linear(torch.rand_like(shift), shift)
 
 

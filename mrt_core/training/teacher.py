@@ -22,7 +22,7 @@ from ..models.sequence import PackedBatch, SlotLayout, pack_samples
 from ..models.text import TextEmbeddings, TextEncoder
 from ..models.transformer import MaskedRegionTransformer
 from ..tasks.slots import Task
-from .flow_matching import attention_on, latent_batch, velocity_loss
+from .flow_matching import NOISE_SHIFT, attention_on, latent_batch, velocity_loss
 from .muon import muon_for
 from .processes import average_gradients, share_weights, start_device
 from .samples import BLANK_CAPTION_SHARE, TrainingSample, any_sample, read_shard
@@ -55,6 +55,7 @@ class TeacherTraining:
     reload_every: int = 200  # steps after which new shards are picked up
     seed: int = 0
     shares: Mapping[Task, float] = field(default_factory=lambda: TASK_SHARES)
+    noise_shift: Mapping[Task, float] = field(default_factory=lambda: NOISE_SHIFT)
     accept: Callable[[TrainingSample], bool] = any_sample  # which samples of the shards are trained on
     matrices: bool = True  # Muon for the matrices inside the blocks; False: Adam for everything
     sharded: bool = False  # under torchrun: FSDP2 in place of averaged gradients
@@ -174,9 +175,14 @@ def _draw(rng: np.random.Generator, task: Task, candidates: list[TrainingSample]
 
 
 def flow_matching_loss(
-    model: nn.Module, samples: list[TrainingSample], prompts: list[str], device: torch.device
+    model: nn.Module,
+    samples: list[TrainingSample],
+    prompts: list[str],
+    device: torch.device,
+    noise_shift: Mapping[Task, float] = NOISE_SHIFT,
 ) -> Tensor:
-    """Weighted mean squared velocity error over the noisy tokens of a batch, at one random noise level per sample."""
+    """Weighted mean squared velocity error over the noisy tokens of a batch, at one random noise level per sample, which
+    leans to 1 by its task's shift."""
     batch = latent_batch(samples, device)
 
     def velocity(x: Tensor, sigma: Tensor) -> Tensor:
@@ -185,7 +191,7 @@ def flow_matching_loss(
         ):  # or it would keep a copy of every weight
             return model(batch.fill(x), sigma, batch.layouts, prompts)[0][batch.noisy].float()
 
-    return velocity_loss(velocity, batch.latents[batch.noisy], batch.random_levels(), batch.tokens)
+    return velocity_loss(velocity, batch.latents[batch.noisy], batch.random_levels(noise_shift), batch.tokens)
 
 
 def train_teacher(folder: Path, shards: Path, model: TeacherModel, settings: TeacherTraining) -> None:
@@ -235,7 +241,7 @@ def train(folder: Path, shards: Path, model: ConditionedModel, settings: Teacher
         prompts = [
             sample.pick_prompt(rng, settings.prompt_dropout, settings.image_prompt_dropout) for sample in samples
         ]
-        loss = flow_matching_loss(model, samples, prompts, device)
+        loss = flow_matching_loss(model, samples, prompts, device, settings.noise_shift)
         loss.backward()
         if averaged:
             average_gradients(model)

@@ -11,7 +11,7 @@ from mrt_core.designs.generator import DesignSettings, generate_design
 from mrt_core.documents import save
 from mrt_core.errors import MRTError
 from mrt_core.tasks.region_codec import RegionCodec
-from mrt_core.training.document_samples import document_examples, write_document_shards
+from mrt_core.training.document_samples import document_examples, write_document_shards, write_stack_shards
 from mrt_core.training.samples import read_shard
 
 AREA = 48 * 48
@@ -46,6 +46,19 @@ def test_shards(documents, autoencoder, tmp_path):
         assert (sample.task, sample.sample, sample.prompts) == (example.task, example.sample, example.prompts)
     with pytest.raises(MRTError, match="samples-documents-0005-00000.safetensors exists already"):
         write_document_shards(tmp_path, codec, documents, 1, 4, 5, AREA)
+
+
+def test_shards_of_any_stacks(stack, autoencoder, tmp_path):
+    """An iterable of named layer stacks, whose layers bring their captions."""
+    codec = RegionCodec(autoencoder)
+    write_stack_shards(tmp_path, codec, (("one", stack) for _ in range(2)), 1, 12, 3, AREA)
+    (path,) = tmp_path.glob("samples-*.safetensors")
+    samples = read_shard(path)
+    assert len(samples) == 12
+    tagged = [p for sample in samples for p in sample.prompts if "<layer>" in p]
+    assert any("a red cat" in prompt for prompt in tagged)
+    with pytest.raises(MRTError, match="there are no layer stacks"):
+        write_stack_shards(tmp_path, codec, [], 1, 12, 4, AREA)
 
 
 def test_from_the_command_line(documents, checkpoint, tmp_path, capsys):

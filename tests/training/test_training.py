@@ -15,9 +15,10 @@ from mrt_core.errors import MRTError
 from mrt_core.models.sequence import Role, patchify
 from mrt_core.tasks.region_codec import RegionCodec, canvas_regions
 from mrt_core.tasks.slots import HARMONIZE, Task, slot_layout
+from mrt_core.training import bundle
 from mrt_core.training.autoencoder import AutoencoderTraining, crops
 from mrt_core.training.captions import training_prompts
-from mrt_core.training.flow_matching import plain_attention
+from mrt_core.training.flow_matching import latent_batch, plain_attention
 from mrt_core.training.muon import Muon, muon_for, orthogonalise
 from mrt_core.training.samples import (
     Example,
@@ -463,3 +464,26 @@ def test_crops_follow_from_their_number_whoever_draws_them():
     assert not any(a.shape == b.shape and torch.equal(a, b) for a, b in pairwise(first))
     for batch in first:
         assert batch.shape[1] == 4 and -1 <= batch.min() < batch.max() <= 1
+
+
+# Settings of a run
+
+
+def test_a_run_folder_keeps_its_sizes(tmp_path):
+    small = bundle.sized(2, 2, 32)
+    assert small.rope_axes == (8, 12, 12) and small.width == 64
+    assert bundle.run_sizes(tmp_path, small) == bundle.run_sizes(tmp_path) == bundle.run_sizes(tmp_path, small) == small
+    with pytest.raises(MRTError, match="was begun with other sizes"):
+        bundle.run_sizes(tmp_path, bundle.sized(3, 2, 32))
+    assert bundle.run_sizes(tmp_path / "new") == bundle.TINY_TRANSFORMER
+    with pytest.raises(MRTError, match="a head is a multiple of 16 wide"):
+        bundle.sized(2, 2, 40)
+
+
+def test_noise_levels_lean_by_the_setting(samples):
+    batch = latent_batch(samples, torch.device("cpu"))
+    torch.manual_seed(0)
+    even = batch.random_levels(dict.fromkeys(Task, 1.0))
+    torch.manual_seed(0)
+    leaning = batch.random_levels(dict.fromkeys(Task, 9.0))
+    assert torch.allclose(leaning, 9 * even / (1 + 8 * even)) and (leaning > even).all()
