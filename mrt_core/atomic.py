@@ -38,6 +38,12 @@ def atomic_file(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
         raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all; one that exists is replaced."""
+    with atomic_file(path, overwrite=True) as file:
+        file.write(text.encode())
+
+
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise MRTError when something is at `path` that may not be replaced."""
     if not overwrite and os.path.lexists(path):

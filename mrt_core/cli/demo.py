@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..atomic import write_text
 from ..documents import load, save
 from ..documents.contact_sheet import Row, assemble_sheet, save_sheet
 from ..evaluation.metrics import merged_psnr
@@ -113,7 +114,7 @@ def run_demo(options: argparse.Namespace) -> None:
         }
         for r in results
     ]
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     print(f"{'mode':18} {'layers':>6} {'steps':>6} {'seconds':>8} {'merged PSNR':>12}")
     for row in summary:
         psnr = "-" if row["merged_psnr"] is None else f"{row['merged_psnr']:.2f} dB"

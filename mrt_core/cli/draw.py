@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..atomic import refuse_existing
+from ..atomic import atomic_file, refuse_existing
 from ..errors import MRTError
 from ..geometry import Size
 from ..layouts.drawing import draw_layout
@@ -47,5 +47,6 @@ def run_layout(options: argparse.Namespace) -> None:
         path = Path(options.output)
         refuse_existing(path, options.overwrite)
         backdrop = None if image is None else Image.fromarray(image).convert("RGB")
-        draw_layout(layout, backdrop=backdrop).save(path)
+        with atomic_file(path, options.overwrite) as file:
+            draw_layout(layout, backdrop=backdrop).save(file, "PNG")
         print(path)

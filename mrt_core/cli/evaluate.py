@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from ..atomic import write_text
 from ..documents.contact_sheet import save_sheet
 from ..errors import MRTError
 from ..evaluation import layerd, probes, reconstruction, restyle, robustness, sheets
@@ -100,7 +101,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_sheet(sheets.draw_sheet(list(tqdm(samples, desc=path.name, total=shown))), path)
     if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_text(Path(options.json), json.dumps(report, indent=2) + "\n")
 
 
 def _sheet_paths(options: argparse.Namespace) -> dict[Task, Path]:

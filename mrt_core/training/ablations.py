@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..atomic import atomic_file
+from ..atomic import write_text
 from ..checkpoints.info import Sampling
 from ..designs.generator import DesignSettings
 from ..errors import MRTError
@@ -189,5 +189,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, values: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path, overwrite=True) as file:
-        file.write((json.dumps(values, indent=2) + "\n").encode())
+    write_text(path, json.dumps(values, indent=2) + "\n")

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from ..atomic import atomic_file
+from ..atomic import write_text
 from ..checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..checkpoints.info import CheckpointInfo, Sampling
 from ..designs.generator import DesignSettings, generate_design
@@ -102,8 +102,7 @@ def run_sizes(folder: Path, asked: TransformerConfig | None = None) -> Transform
 def write_sizes(folder: Path, sizes: TransformerConfig) -> None:
     """Keep the transformer's sizes in a run folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / SIZES_FILE, overwrite=True) as file:
-        file.write(CheckpointInfo(sizes, AutoencoderConfig()).to_json().encode())
+    write_text(folder / SIZES_FILE, CheckpointInfo(sizes, AutoencoderConfig()).to_json())
 
 
 def new_teacher(tokenizer: Tokenizer, transformer: TransformerConfig = TINY_TRANSFORMER) -> TeacherModel:
