@@ -74,7 +74,8 @@ def match_image(stack: LayerStack, image: np.ndarray, slack: float = SLACK) -> L
     target = torch.from_numpy(premultiply(image))  # (H, W, 4)
     grown = grow(stack, round(slack * (width * height) ** 0.5))
     opaque = [is_opaque(layer.pixels[..., 3].astype(np.float32) / 255) for layer in stack.layers]
-    whole = make_whole(_segmented(grown, stack, target), grown, image, opaque)
+    shown = _with_pixels(grown, [spread_colors(layer.pixels) for layer in grown.layers])  # no colour is that of nothing
+    whole = make_whole(_segmented(grown, stack, target), shown, image, opaque)
     cut = [cut_back(layer, own.box) for layer, own in zip(whole.layers, stack.layers, strict=True)]
     return _settled(_with_layers(whole, cut), target)
 

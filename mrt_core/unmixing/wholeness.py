@@ -21,7 +21,7 @@ from ..stacks.layers import Layer, LayerStack
 
 SHOWN = 0.5  # alpha from which on a pixel counts as the layer's, and as covering what is below
 OPAQUE_MEAN = 0.85  # mean alpha, where it is above SHOWN, of a layer that its model made opaque
-OPAQUE_SHARE = 0.25  # of its box that such a layer at least shows: less is writing or a thin frame
+OPAQUE_SHARE = 0.38  # of its box that such a layer at least shows: less is writing or a thin frame
 SURE, ALIKE = (
     0.9,
     30,
@@ -37,8 +37,9 @@ COARSE = 256  # px a side at which that correction is computed
 def make_whole(found: LayerStack, predicted: LayerStack, image: np.ndarray, opaque: Sequence[bool]) -> LayerStack:
     """`found`, layers as a segmentation of `image` (height, width, 4) gave them, with opaque layers whole.
 
-    `predicted` is the same stack as its model made it, the background lowest; `opaque` says which layers are (`is_opaque`).
-    Only pixels inside the frame change, where the image is opaque. Flattened, the result shows the image no longer exactly.
+    `predicted` is the same stack as its model made it, the background lowest, with colours where it is transparent too; `opaque`
+    says which layers are (`is_opaque`). Only pixels inside the frame change, where the image is opaque. Flattened, the result
+    shows the image no longer exactly.
     """
     opaque_image = image[..., 3] >= 255 * SOLID  # (H, W)
     through = np.ones(image.shape[:2], np.float32)  # what the layers above let through

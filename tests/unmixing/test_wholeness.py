@@ -109,3 +109,14 @@ def test_which_layers_are_opaque(alpha, share, expected):
     picture = np.zeros((20, 20), np.float32)
     picture[: round(20 * share)] = alpha
     assert is_opaque(picture) is expected
+
+
+def test_what_is_completed_has_the_layers_colours():
+    """Also where the model drew nothing at all, which has no colour of its own."""
+    low, high = Layer(plain((200, 40, 40), 40, 40), 20, 20, "low"), Layer(plain((20, 90, 20), 30, 20), 30, 30, "high")
+    gone = low.pixels.copy()
+    gone[10:30, 10:] = 0
+    truth, guess = scene(low, high), scene(replace(low, pixels=gone), high)
+    completed = match_image(guess, composite(truth)).layers[1].pixels
+    assert (completed[12:28, 12:, 3] == 255).all()
+    assert np.abs(completed[..., :3].astype(int) - (200, 40, 40)).max() <= 8
