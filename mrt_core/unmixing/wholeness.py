@@ -22,12 +22,10 @@ from ..stacks.layers import Layer, LayerStack
 SHOWN = 0.5  # alpha from which on a pixel counts as the layer's, and as covering what is below
 OPAQUE_MEAN = 0.85  # mean alpha, where it is above SHOWN, of a layer that its model made opaque
 OPAQUE_SHARE = 0.38  # of its box that such a layer at least shows: less is writing or a thin frame
-SURE, ALIKE = (
-    0.9,
-    30,
-)  # the model's alpha, and levels of 255 that its colours may be off, where it is believed about holes
+SURE = 0.9  # the model's alpha from which on it is believed about a hole,
+ALIKE = 30  # where its colours are off by fewer levels of 255
 RIM = 2  # px inside an outline that keep the alpha they were found with
-CLEAR, SOLID = 0.02, 0.98  # alphas of nothing and of everything
+SOLID = 0.98  # alpha from which on nothing is seen through, and share of light that nothing lies before
 SMOOTH = 15 / 256  # deviation of the background's correction, in parts of the frame's mean side
 REACHES = (8, 4, 2, 1)  # the same, in turn: what stands in the middle of a large layer is far from all that can be seen
 LITTLE = 0.02  # share of visible pixels under which the wider reach counts
@@ -106,18 +104,16 @@ def convex_hull(mask: np.ndarray) -> np.ndarray:
     if not len(rows):
         return np.zeros_like(mask)
     first, last = mask[rows].argmax(1), mask.shape[1] - 1 - mask[rows, ::-1].argmax(1)
-    left, right = (
-        _chain(list(zip(first.tolist(), rows.tolist(), strict=True)), 1),
-        _chain(list(zip(last.tolist(), rows.tolist(), strict=True)), -1),
-    )
+    left = _chain(np.stack([first, rows], 1).tolist(), 1)
+    right = _chain(np.stack([last, rows], 1).tolist(), -1)
     page = Image.new("1", mask.shape[::-1])
-    ImageDraw.Draw(page).polygon([*left, *reversed(right)], fill=1, outline=1)
+    ImageDraw.Draw(page).polygon([tuple(point) for point in (*left, *reversed(right))], fill=1, outline=1)
     return np.asarray(page) | mask
 
 
-def _chain(points: list[tuple[int, int]], side: int) -> list[tuple[int, int]]:
-    """The points (x, y), in falling rows, that bound all of them on the left (`side` 1) or on the right (-1)."""
-    chain: list[tuple[int, int]] = []
+def _chain(points: list[list[int]], side: int) -> list[list[int]]:
+    """The points (x, y), from top to bottom, that bound all of them on the left (`side` 1) or on the right (-1)."""
+    chain: list[list[int]] = []
     for point in points:
         while len(chain) > 1 and side * _turn(chain[-2], chain[-1], point) <= 0:
             chain.pop()
@@ -125,7 +121,7 @@ def _chain(points: list[tuple[int, int]], side: int) -> list[tuple[int, int]]:
     return chain
 
 
-def _turn(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> int:
+def _turn(a: list[int], b: list[int], c: list[int]) -> int:
     """Above 0 where the way from a over b to c, y pointing down, leaves b to the left of the line from a to c."""
     return (b[1] - a[1]) * (c[0] - a[0]) - (b[0] - a[0]) * (c[1] - a[1])
 
